@@ -1,0 +1,34 @@
+"""What the views of one web process share; made by the composition root, never global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from farm.db import Database
+from farm.logs import LogStore
+from farm.settings import Settings
+from farm.wakeups import Wakeups
+from web.live import LiveHub
+
+EXTENSION = "farm"
+
+
+@dataclass(frozen=True)
+class Services:
+    """One per application."""
+
+    settings: Settings
+    database: Database
+    logs: LogStore
+    wakeups: Wakeups
+    """Tells others, after the commit, that something changed; never blocks, never fails."""
+    live: LiveHub
+    """Wakes the live readers of this process."""
+
+
+def services() -> Services:
+    """The services of the application that handles this request."""
+    return cast(Services, current_app.extensions[EXTENSION])
