@@ -4,6 +4,15 @@ Nothing in this package knows Flask, Docker or a subprocess; `web` and `workers`
 import it and never each other.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-__version__ = version("docker-build-farm")
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    """Look the version up when somebody asks: importlib.metadata costs 40 ms at start."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("docker-build-farm")

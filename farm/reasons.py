@@ -7,6 +7,7 @@ foresaw is UNKNOWN, shown with what was seen: never guessed, never retried.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 
@@ -26,203 +27,219 @@ class Fault(Enum):
 class Reason(StrEnum):
     """Why a build, or one attempt at it, ended as it did."""
 
+    STEP_FAILED = "step_failed"
+    CHECK_FAILED = "check_failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    NO_SPACE = "no_space"
+    REGISTRY_UNAUTHORIZED = "registry_unauthorized"
+    REGISTRY_RATE_LIMITED = "registry_rate_limited"
+    REGISTRY_UNAVAILABLE = "registry_unavailable"
+    REPOSITORY_UNAUTHORIZED = "repository_unauthorized"
+    REPOSITORY_UNAVAILABLE = "repository_unavailable"
+    REF_NOT_FOUND = "ref_not_found"
+    COMMIT_MOVED = "commit_moved"
+    SOURCE_REFUSED = "source_refused"
+    DOCKERFILE_INVALID = "dockerfile_invalid"
+    BASE_IMAGE_UNAVAILABLE = "base_image_unavailable"
+    CONFIGURATION_INVALID = "configuration_invalid"
+    SECRET_MISSING = "secret_missing"
+    WORKER_LOST = "worker_lost"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    WORKER_STOPPED = "worker_stopped"
+    WORKER_FAULT = "worker_fault"
+    UNSCHEDULABLE = "unschedulable"
+    SUPERSEDED = "superseded"
+    REQUESTED = "requested"
+    UNKNOWN = "unknown"
+
+    @property
+    def fault(self) -> Fault:
+        """Whose fault it is."""
+        return _EXPLAINED[self].fault
+
+    @property
+    def cause(self) -> str:
+        """One sentence on what happened."""
+        return _EXPLAINED[self].cause
+
+    @property
+    def cure(self) -> str:
+        """One sentence on what to do."""
+        return _EXPLAINED[self].cure
+
+
+@dataclass(frozen=True)
+class _Explanation:
     fault: Fault
     cause: str
     cure: str
 
-    def __new__(cls, code: str, fault: Fault, cause: str, cure: str) -> Reason:
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.fault = fault
-        member.cause = cause
-        member.cure = cure
-        return member
 
-    STEP_FAILED = (
-        "step_failed",
+_EXPLAINED = {
+    Reason.STEP_FAILED: _Explanation(
         Fault.PROJECT,
         "A step of the Dockerfile ended with an error.",
         "Read the last lines of that step in the log, mend it and push a new commit.",
-    )
-    CHECK_FAILED = (
-        "check_failed",
+    ),
+    Reason.CHECK_FAILED: _Explanation(
         Fault.PROJECT,
         "A check that runs in the built image failed, so no tag was moved.",
         "Open the check's output in the log, mend it and push a new commit.",
-    )
-    TIMED_OUT = (
-        "timed_out",
+    ),
+    Reason.TIMED_OUT: _Explanation(
         Fault.PROJECT,
         "The build took longer than its timeout.",
         "Raise timeout_s, or look for the step that hangs or misses its cache.",
-    )
-    OUT_OF_MEMORY = (
-        "out_of_memory",
+    ),
+    Reason.OUT_OF_MEMORY: _Explanation(
         Fault.PROJECT,
         "A step was killed because it used more memory than its slot may.",
         "Make the step need less memory, or send the build to a larger worker with runs_on.",
-    )
-    NO_SPACE = (
-        "no_space",
+    ),
+    Reason.NO_SPACE: _Explanation(
         Fault.FARM,
         "The worker's disk was full.",
         "The farm tries another worker; an operator should free disk on the one named here.",
-    )
-    REGISTRY_UNAUTHORIZED = (
-        "registry_unauthorized",
+    ),
+    Reason.REGISTRY_UNAUTHORIZED: _Explanation(
         Fault.PROJECT,
         "The registry refused the credentials, or there are none for it.",
         "Set them with `farm registry login <host>` and retry the build.",
-    )
-    REGISTRY_RATE_LIMITED = (
-        "registry_rate_limited",
+    ),
+    Reason.REGISTRY_RATE_LIMITED: _Explanation(
         Fault.WAIT,
         "The registry asks to be called less often.",
         "The farm tries again by itself; credentials or a mirror raise the limit.",
-    )
-    REGISTRY_UNAVAILABLE = (
-        "registry_unavailable",
+    ),
+    Reason.REGISTRY_UNAVAILABLE: _Explanation(
         Fault.WAIT,
         "The registry did not answer, or answered with an error of its own.",
         "The farm tries again by itself; check that the registry runs if this goes on.",
-    )
-    REPOSITORY_UNAUTHORIZED = (
-        "repository_unauthorized",
+    ),
+    Reason.REPOSITORY_UNAUTHORIZED: _Explanation(
         Fault.PROJECT,
         "The git server refused the credentials, or the repository is private or gone.",
         "Give the project a token that may read it: `farm project add --git-token`.",
-    )
-    REPOSITORY_UNAVAILABLE = (
-        "repository_unavailable",
+    ),
+    Reason.REPOSITORY_UNAVAILABLE: _Explanation(
         Fault.FARM,
         "The git server did not answer.",
         "Check that the worker can reach the git server, then retry the build.",
-    )
-    REF_NOT_FOUND = (
-        "ref_not_found",
+    ),
+    Reason.REF_NOT_FOUND: _Explanation(
         Fault.PROJECT,
         "The repository has no such branch, tag or pull request.",
         "Check the name or the number, then submit the build again.",
-    )
-    COMMIT_MOVED = (
-        "commit_moved",
+    ),
+    Reason.COMMIT_MOVED: _Explanation(
         Fault.PROJECT,
         "The commit asked for is no longer part of its branch or pull request.",
         "Build the newer commit: submit again without sha, or with the new one.",
-    )
-    SOURCE_REFUSED = (
-        "source_refused",
+    ),
+    Reason.SOURCE_REFUSED: _Explanation(
         Fault.PROJECT,
         "The commit holds files that the farm refuses to hand to a build.",
         "Remove what the message names from the commit; docs/security.md has the limits.",
-    )
-    DOCKERFILE_INVALID = (
-        "dockerfile_invalid",
+    ),
+    Reason.DOCKERFILE_INVALID: _Explanation(
         Fault.PROJECT,
         "The Dockerfile is missing or cannot be understood.",
         "Mend the line that the message names, or set file to the right path.",
-    )
-    BASE_IMAGE_UNAVAILABLE = (
-        "base_image_unavailable",
+    ),
+    Reason.BASE_IMAGE_UNAVAILABLE: _Explanation(
         Fault.PROJECT,
         "An image that the Dockerfile builds on does not exist or may not be read.",
         "Check the name after FROM, or give credentials for its registry.",
-    )
-    CONFIGURATION_INVALID = (
-        "configuration_invalid",
+    ),
+    Reason.CONFIGURATION_INVALID: _Explanation(
         Fault.PROJECT,
         "The build's configuration does not fit the repository.",
         "Mend the field that the message names and submit again.",
-    )
-    SECRET_MISSING = (
-        "secret_missing",
+    ),
+    Reason.SECRET_MISSING: _Explanation(
         Fault.PROJECT,
         "The build asks for a secret that is not stored.",
         "Store it with `farm secret set <name>` and retry the build.",
-    )
-    WORKER_LOST = (
-        "worker_lost",
+    ),
+    Reason.WORKER_LOST: _Explanation(
         Fault.FARM,
         "The worker fell silent while it was building.",
         "The farm tries elsewhere by itself; look at the worker if this goes on.",
-    )
-    ENGINE_UNAVAILABLE = (
-        "engine_unavailable",
+    ),
+    Reason.ENGINE_UNAVAILABLE: _Explanation(
         Fault.FARM,
         "The worker's Docker Engine stopped or does not answer.",
         "The farm tries again by itself; check the engine on the worker named here.",
-    )
-    WORKER_STOPPED = (
-        "worker_stopped",
+    ),
+    Reason.WORKER_STOPPED: _Explanation(
         Fault.WAIT,
         "The worker was stopped or drained while it was building.",
         "Nothing to do: the build goes to another worker, no attempt is burnt.",
-    )
-    WORKER_FAULT = (
-        "worker_fault",
+    ),
+    Reason.WORKER_FAULT: _Explanation(
         Fault.FARM,
         "The worker ran into an error of its own.",
         "The farm tries again by itself; the worker's own log has the details.",
-    )
-    UNSCHEDULABLE = (
-        "unschedulable",
+    ),
+    Reason.UNSCHEDULABLE: _Explanation(
         Fault.FARM,
         "No worker of the farm could ever take this build.",
         "Add a worker with the platform, labels and zone that the message names.",
-    )
-    SUPERSEDED = (
-        "superseded",
+    ),
+    Reason.SUPERSEDED: _Explanation(
         Fault.PEOPLE,
         "A newer commit of the same pull request took this build's place.",
         "Nothing to do: look at the newer build.",
-    )
-    REQUESTED = (
-        "requested",
+    ),
+    Reason.REQUESTED: _Explanation(
         Fault.PEOPLE,
         "Somebody cancelled the build.",
         "Retry it if it is wanted after all.",
-    )
-    UNKNOWN = (
-        "unknown",
+    ),
+    Reason.UNKNOWN: _Explanation(
         Fault.PROJECT,
         "The build ended in a way that the farm does not know.",
         "Read what was seen in the message and the log; tell us if the farm should know it.",
-    )
+    ),
+}
 
 
 class WaitReason(StrEnum):
     """Why a queued part has not started yet; the first rule that stops it."""
 
-    sentence: str
+    NEW = "new"
+    READING_CONFIGURATION = "reading_configuration"
+    RETRY_LATER = "retry_later"
+    NO_WORKER = "no_worker"
+    UNSCHEDULABLE = "unschedulable"
+    WORKERS_OFFLINE = "workers_offline"
+    WORKERS_DRAINING = "workers_draining"
+    DISK_LOW = "disk_low"
+    PROJECT_CAP = "project_cap"
+    SAME_GROUP = "same_group"
+    SLOTS_BUSY = "slots_busy"
+    WARM_WORKER_BUSY = "warm_worker_busy"
+    PLACED = "placed"
 
-    def __new__(cls, code: str, sentence: str) -> WaitReason:
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
+    @property
+    def sentence(self) -> str:
+        """The reason for people."""
+        return _SENTENCES[self]
 
-    NEW = ("new", "Just submitted: placement looks at it within a second.")
-    READING_CONFIGURATION = (
-        "reading_configuration",
-        "The farm is reading the commit's configuration.",
-    )
-    RETRY_LATER = ("retry_later", "The farm waits before it tries again.")
-    NO_WORKER = ("no_worker", "No worker is connected.")
-    UNSCHEDULABLE = (
-        "unschedulable",
-        "No worker has the zone, platform and labels that this build needs.",
-    )
-    WORKERS_OFFLINE = ("workers_offline", "The workers that could take it are offline.")
-    WORKERS_DRAINING = ("workers_draining", "The workers that could take it are draining.")
-    DISK_LOW = ("disk_low", "The workers that could take it are short of disk.")
-    PROJECT_CAP = ("project_cap", "The project already runs as many builds as it may.")
-    SAME_GROUP = (
-        "same_group",
-        "An earlier build of the same pull request or branch is running.",
-    )
-    SLOTS_BUSY = ("slots_busy", "Every slot of the workers that could take it is busy.")
-    WARM_WORKER_BUSY = (
-        "warm_worker_busy",
-        "It waits for the worker that holds its cache: that is quicker than a cold start.",
-    )
-    PLACED = ("placed", "Sent to a worker that has not started it yet.")
+
+_SENTENCES = {
+    WaitReason.NEW: "Just submitted: placement looks at it within a second.",
+    WaitReason.READING_CONFIGURATION: "The farm is reading the commit's configuration.",
+    WaitReason.RETRY_LATER: "The farm waits before it tries again.",
+    WaitReason.NO_WORKER: "No worker is connected.",
+    WaitReason.UNSCHEDULABLE: "No worker has the zone, platform and labels that this build needs.",
+    WaitReason.WORKERS_OFFLINE: "The workers that could take it are offline.",
+    WaitReason.WORKERS_DRAINING: "The workers that could take it are draining.",
+    WaitReason.DISK_LOW: "The workers that could take it are short of disk.",
+    WaitReason.PROJECT_CAP: "The project already runs as many builds as it may.",
+    WaitReason.SAME_GROUP: "An earlier build of the same pull request or branch is running.",
+    WaitReason.SLOTS_BUSY: "Every slot of the workers that could take it is busy.",
+    WaitReason.WARM_WORKER_BUSY: "It waits for the worker that holds its cache: that is quicker than a cold start.",
+    WaitReason.PLACED: "Sent to a worker that has not started it yet.",
+}

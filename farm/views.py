@@ -7,9 +7,9 @@ The field names are a contract (docs/api.md). Rules that a page needs, such as
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
-from typing import Annotated
 
 from farm.reasons import Reason, WaitReason
 from farm.states import BuildStatus, Outcome, Phase, Priority, StepStatus, Trigger, Zone
@@ -65,14 +65,28 @@ class PartView(View):
 class ImageView(View):
     digest: str
     tags: list[str]
-    """The tags that point to it by this build's doing."""
+    """The tags that this build pointed to it; a newer build may own them by now."""
     size: int | None
     """Compressed bytes in the registry (or, unpushed, bytes in the engine)."""
+
+    @property
+    def pull_reference(self) -> str | None:
+        """What `docker pull` takes to get these very bytes; None when they were not pushed."""
+        if not self.tags:
+            return None
+        head, _, last = self.tags[0].rpartition("/")
+        repository = f"{head}/{last.partition(':')[0]}" if head else last.partition(":")[0]
+        return f"{repository}@{self.digest}"
 
 
 class StepCount(View):
     total: int
     cached: int
+
+    @property
+    def cached_percent(self) -> int | None:
+        """The share of steps that the cache answered; None without steps."""
+        return 100 * self.cached // self.total if self.total else None
 
 
 class BuildView(View):
@@ -123,6 +137,42 @@ class BuildView(View):
         if self.pull_request is not None:
             return f"#{self.pull_request}"
         return (self.ref or "default branch").removeprefix("refs/heads/").removeprefix("refs/tags/")
+
+    @property
+    def active(self) -> bool:
+        """Whether it may change while somebody looks."""
+        return not self.finished
+
+    @property
+    def short_sha(self) -> str | None:
+        """Enough of the commit to tell it from others by eye."""
+        return self.sha[:8] if self.sha else None
+
+    @property
+    def attempts(self) -> int:
+        """The most attempts that any of its parts has had."""
+        return max((len(part.attempts) for part in self.parts), default=0)
+
+    @property
+    def phase(self) -> Phase | None:
+        """What it is doing right now, while it runs."""
+        return next((p.phase for p in self.parts if p.phase and not p.status.terminal), None)
+
+    @property
+    def worker(self) -> str | None:
+        """Where the newest attempt of its first part runs or ran."""
+        tried = [part.attempts[-1].worker for part in self.parts if part.attempts]
+        return tried[0] if tried else None
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether asking for it to stop makes sense."""
+        return self.active
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether a new build of the same makes sense: this one is over and did run."""
+        return self.finished and self.status is not BuildStatus.SKIPPED
 
 
 class BuildPage(View):
@@ -176,6 +226,11 @@ class WorkerView(View):
         if not self.engine_ok:
             return "engine down"
         return "draining" if self.draining else "online"
+
+    @property
+    def disk_used(self) -> int:
+        """Bytes of its disk that are taken."""
+        return max(0, self.disk_total - self.disk_free)
 
 
 class SecretView(View):

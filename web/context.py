@@ -9,6 +9,7 @@ from flask import current_app
 
 from farm.db import Database
 from farm.logs import LogStore
+from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.wakeups import Wakeups
 from web.live import LiveHub
@@ -23,6 +24,7 @@ class Services:
     settings: Settings
     database: Database
     logs: LogStore
+    sealer: Sealer
     wakeups: Wakeups
     """Tells others, after the commit, that something changed; never blocks, never fails."""
     live: LiveHub

@@ -1,0 +1,95 @@
+"""`farm worker token` and `farm worker ls`: the verbs about workers that go over HTTP.
+
+`workers/commands.py` hangs them under `farm worker`, which runs one.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from farm.cli.client import Json, connect
+from farm.cli.output import (
+    json_option,
+    note,
+    plain,
+    print_json,
+    print_list,
+    quiet_option,
+    size,
+    when,
+)
+
+
+@click.command("token")
+@click.argument("name")
+@click.option("--zone", type=click.Choice(["trusted", "untrusted"]), default="trusted")
+@click.option("--label", multiple=True, help="What its builds may ask for; repeatable.")
+@json_option
+@quiet_option
+def worker_token(
+    *, name: str, zone: str, label: tuple[str, ...], as_json: bool, quiet: bool
+) -> None:
+    """Make an enrolment token, and print the line to run on a new Docker host.
+
+    Zone and labels come from the token; it serves any number of hosts.
+
+    \b
+    Examples:
+      farm worker token builders
+      farm worker token gpu-hosts --label gpu --label disk=nvme
+      farm worker token outsiders --zone untrusted
+    """
+    api = connect()
+    body: Json = {"name": name, "scopes": ["worker"], "zone": zone, "labels": list(label)}
+    made = api.post("/tokens", body)
+    if as_json:
+        print_json(made)
+    elif quiet:
+        click.echo(plain(made["token"]))
+    else:
+        note("Run this on the new host; the token is shown only now:")
+        server, token = shlex.quote(api.server), shlex.quote(plain(made["token"]))
+        click.echo(f"FARM_SERVER={server} FARM_WORKER_TOKEN={token} farm worker")
+
+
+@click.command("ls")
+@json_option
+@quiet_option
+def worker_ls(*, as_json: bool, quiet: bool) -> None:
+    """List workers: what they run, what they can, when they were last heard of.
+
+    \b
+    Example:
+      farm worker ls
+    """
+    print_list(
+        connect().items("/workers"),
+        ("NAME", "STATE", "ZONE", "BUSY", "PLATFORMS", "LABELS", "DISK FREE", "SEEN"),
+        _worker_row,
+        key="name",
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+def _worker_row(worker: Json) -> tuple[object, ...]:
+    return (
+        worker["name"],
+        _worker_state(worker),
+        worker["zone"],
+        f"{worker['busy']}/{worker['slots']}",
+        " ".join(worker["platforms"]),
+        " ".join(worker["labels"]),
+        size(worker["disk_free"]),
+        when(worker["last_seen_at"]),
+    )
+
+
+def _worker_state(worker: Json) -> str:
+    if not worker["online"]:
+        return "offline"
+    if not worker["engine_ok"]:
+        return "engine down"
+    return "draining" if worker["draining"] else "online"

@@ -1,0 +1,185 @@
+"""Engines, sessions, the database's clock and its migrations.
+
+SQLite has one write connection per process (`BEGIN IMMEDIATE`, WAL) and a separate
+read-only pool: a deferred transaction that turns into a write gets SQLITE_BUSY that
+no timeout cures. Postgres has a normal pool. The door opens a session and commits;
+`farm` functions take the session and never commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.types import TypeDecorator
+
+from farm.errors import SettingsError, Unavailable
+
+BUSY_TIMEOUT_MS = 15_000
+_READERS = 8
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC: aware in Python on both databases."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Database:
+    """The one truth. `write()` and `read()` open a transaction each."""
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_url(url)
+        if self.url.get_backend_name() == "sqlite":
+            self._writer = _sqlite_engine(self.url, readers=0)
+            self._reader = _sqlite_engine(self.url, readers=_READERS)
+        else:
+            self._writer = self._reader = create_engine(
+                self.url, pool_pre_ping=True, pool_size=_READERS, max_overflow=_READERS
+            )
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that commits at the end, or rolls back on an error."""
+        with _translated(), Session(self._writer, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only looks."""
+        with _translated(), Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def parse_url(url: str) -> URL:
+    """SQLite or Postgres (psycopg 3); anything else is refused by name."""
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise SettingsError("FARM_DATABASE_URL: SQLite needs a file, sqlite:///path")
+        return parsed
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise SettingsError("FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://")
+
+
+def now(session: Session) -> datetime:
+    """The database's clock: the only one that decides anything. Read once per transaction."""
+    if session.get_bind().dialect.name == "sqlite":
+        moment = session.execute(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
+        return datetime.fromisoformat(str(moment)).replace(tzinfo=UTC)
+    moment = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert isinstance(moment, datetime)
+    return moment.astimezone(UTC)
+
+
+def _sqlite_engine(url: URL, *, readers: int) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=readers or 1,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if readers:
+            connection.execute("PRAGMA query_only = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN" if readers else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """An unreachable or locked database is 503 to whoever asked, never a 500."""
+    try:
+        yield
+    except OperationalError as exc:
+        raise Unavailable("The database does not answer.", code="database_unavailable") from exc
+
+
+def _alembic(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "farm:migrations")
+    config.attributes["url"] = parse_url(url)
+    return config
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema to a revision, by default the newest; makes the database if needed."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    command.upgrade(_alembic(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Bring the schema back to a revision (`base`: nothing)."""
+    command.downgrade(_alembic(url), revision)
+
+
+def current(url: str) -> str | None:
+    """The revision of the schema, None where there is none yet."""
+    engine = create_engine(parse_url(url))
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def newest() -> str:
+    """The revision that this version of the farm needs."""
+    config = Config()
+    config.set_main_option("script_location", "farm:migrations")
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None
+    return head
+
+
+def revision(session: Session) -> str | None:
+    """The revision of the schema that a session sees."""
+    return MigrationContext.configure(session.connection()).get_current_revision()

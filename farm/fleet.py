@@ -1,0 +1,146 @@
+"""Workers: enrolling, checking in, draining, and what people see of them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from farm.access import find_token, hash_of, new_token
+from farm.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from farm.model import Part, Token, Worker
+from farm.protocol import PROTOCOL, CheckIn, Enrolled, Enrolment
+from farm.states import BuildStatus
+from farm.views import WorkerView
+
+ONLINE_BEATS = 3
+"""A worker that missed so many check-ins in a row counts as offline."""
+
+
+def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) -> Enrolled:
+    """Exchange an enrolment token for a worker's own.
+
+    The same instance gets its old name again (its lost token is void); a name that
+    another instance has gets a number behind it.
+    """
+    token = find_token(session, bearer, now=now)
+    if "worker" not in token.scopes:
+        raise Forbidden("This needs an enrolment token (scope worker).", code="scope_missing")
+    check_protocol(wanted.protocol)
+    own = new_token()
+    worker = session.scalars(select(Worker).where(Worker.instance == wanted.instance)).first()
+    if worker is None:
+        worker = Worker(
+            name=_free_name(session, wanted.name),
+            instance=wanted.instance,
+            platforms=[],
+            engine={},
+            enrolled_at=now,
+        )
+        session.add(worker)
+    worker.token_hash, worker.enrolment_id = hash_of(own), token.id
+    worker.zone, worker.labels = token.zone, token.labels
+    token.last_used_at = now
+    session.flush()
+    return Enrolled(name=worker.name, token=own)
+
+
+def authenticate(session: Session, bearer: str) -> Worker:
+    """The worker that holds this token; Unauthenticated when there is none.
+
+    Revoking an enrolment token shuts out the workers that came with it.
+    """
+    row = session.execute(
+        select(Worker, Token.revoked_at)
+        .join(Token, Token.id == Worker.enrolment_id)
+        .where(Worker.token_hash == hash_of(bearer))
+    ).first()
+    if row is None or row[1] is not None:
+        raise Unauthenticated("The worker's token is unknown or revoked.", code="token_invalid")
+    worker: Worker = row[0]
+    return worker
+
+
+def check_protocol(protocol: int) -> None:
+    """Refuse a worker that speaks another version, saying which is wanted."""
+    if protocol != PROTOCOL:
+        raise Conflict(
+            f"The farm speaks worker protocol {PROTOCOL}; install the worker's matching version.",
+            code="protocol_mismatch",
+        )
+
+
+def check_in(session: Session, worker: Worker, report: CheckIn, *, now: datetime) -> bool:
+    """Record what a worker says of itself; returns whether it may matter to placement."""
+    check_protocol(report.protocol)
+    before = (worker.slots, worker.engine_ok, worker.last_seen_at is None, worker.containerd_store)
+    worker.slots, worker.platforms = report.slots, report.platforms
+    worker.containerd_store, worker.engine = report.containerd_store, report.engine
+    worker.engine_ok, worker.version = report.engine_ok, report.version
+    worker.disk_free, worker.disk_total = report.disk_free, report.disk_total
+    worker.last_seen_at = now
+    session.flush()
+    return before != (report.slots, report.engine_ok, False, report.containerd_store)
+
+
+def online(worker: Worker, *, now: datetime, heartbeat_s: float) -> bool:
+    """Whether it has been heard of lately."""
+    if worker.last_seen_at is None:
+        return False
+    return now - worker.last_seen_at <= timedelta(seconds=ONLINE_BEATS * heartbeat_s)
+
+
+def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list[WorkerView]:
+    """Every worker, by name, with how many of its slots are taken."""
+    busy = dict(
+        session.execute(
+            select(Part.placed_worker_id, func.count())
+            .where(Part.status.in_((BuildStatus.QUEUED, BuildStatus.RUNNING)))
+            .where(Part.placed_worker_id.is_not(None))
+            .group_by(Part.placed_worker_id)
+        ).tuples()
+    )
+    rows = session.scalars(select(Worker).order_by(Worker.name))
+    return [
+        WorkerView(
+            id=str(row.id),
+            name=row.name,
+            zone=row.zone,
+            labels=row.labels,
+            slots=row.slots,
+            busy=busy.get(row.id, 0),
+            platforms=row.platforms,
+            online=online(row, now=now, heartbeat_s=heartbeat_s),
+            draining=row.draining,
+            engine_ok=row.engine_ok,
+            version=row.version,
+            engine=row.engine,
+            disk_free=row.disk_free,
+            disk_total=row.disk_total,
+            last_seen_at=row.last_seen_at,
+        )
+        for row in rows
+    ]
+
+
+def set_draining(session: Session, name: str, *, draining: bool) -> None:
+    """Stop, or go on, giving builds to a worker; what it runs goes on to its end."""
+    done = session.execute(
+        update(Worker).where(Worker.name == name).values(draining=draining).returning(Worker.id)
+    ).first()
+    if done is None:
+        raise NotFound("There is no such worker.", code="worker_not_found")
+
+
+def _free_name(session: Session, wanted: str) -> str:
+    taken = set(
+        session.scalars(
+            select(Worker.name).where(
+                or_(Worker.name == wanted, Worker.name.startswith(f"{wanted}-", autoescape=True))
+            )
+        )
+    )
+    if wanted not in taken:
+        return wanted
+    return next(f"{wanted}-{n}" for n in range(2, len(taken) + 3) if f"{wanted}-{n}" not in taken)

@@ -1,0 +1,286 @@
+"""The scheduler: a loop that places what waits and sweeps up what was lost.
+
+Woken through Redis, and by itself every second: a lost wake-up costs a second,
+never a build. One holder of a database lease is active, others stand by. Messages
+go out after the commit; one that cannot be sent is placed anew when its time to be
+claimed is over.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from farm import db, sweep
+from farm.broker import SEND_ERRORS, Dispatcher
+from farm.ending import FarmLimits
+from farm.errors import Unavailable
+from farm.fleet import online
+from farm.model import Attempt, Build, CacheUse, Part, Project, Worker
+from farm.placement import Held, Plan, WaitingPart, Warmth, WorkerState, place
+from farm.reasons import WaitReason
+from farm.settings import Settings
+from farm.spec import BuildSpec
+from farm.states import BuildStatus, Outcome
+from farm.wakeups import SCHEDULER_CHANNEL, Listener, Wakeups
+
+TICK_S = 1.0
+_MOST_WAITING = 5000
+"""So many waiting parts are looked at in one round, oldest first."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is to be sent once the transaction is committed."""
+
+    worker: str
+    part_id: int
+    attempt: int
+
+
+class Scheduler:
+    """The control process that decides who builds what."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: db.Database,
+        dispatcher: Dispatcher,
+        wakeups: Wakeups,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._dispatcher = dispatcher
+        self._wakeups = wakeups
+        self._holder = secrets.token_hex(8)
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Loop until `stop`; an unreachable database is waited for."""
+        listener = Listener(
+            self._settings.redis_url, [SCHEDULER_CHANNEL], lambda _channel, _text: self._wake.set()
+        )
+        try:
+            while not self._stop.is_set():
+                self._wake.clear()
+                try:
+                    self.tick()
+                except Unavailable as exc:
+                    log.warning("database_unavailable", error=str(exc.__cause__)[:200])
+                self._wake.wait(TICK_S)
+            with self._database.write() as session:
+                sweep.resign(session, self._holder, now=db.now(session))
+        finally:
+            listener.close()
+
+    def stop(self) -> None:
+        """End the loop after the round that is under way."""
+        self._stop.set()
+        self._wake.set()
+
+    def tick(self) -> bool:
+        """One round; returns whether this scheduler is the active one."""
+        with self._database.write() as session:
+            now = db.now(session)
+            if not sweep.lead(session, self._holder, now=now):
+                return False
+            swept = sweep.sweep(
+                session,
+                now=now,
+                limits=FarmLimits.of(self._settings),
+                claim_within=timedelta(seconds=self._settings.claim_s),
+            )
+            messages, changed = dispatch(session, self._settings, now=now)
+        for build_id in swept.lost:
+            log.warning("worker_lost", build_id=build_id)
+        for build_id in {*changed, *swept.lost}:
+            self._wakeups.build(build_id)
+        for message in messages:
+            self._send(message)
+        return True
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._dispatcher.send(message.worker, message.part_id, message.attempt)
+        except SEND_ERRORS as exc:
+            log.warning("message_not_sent", part_id=message.part_id, error=type(exc).__name__)
+
+
+def dispatch(
+    session: Session, settings: Settings, *, now: datetime
+) -> tuple[list[Message], list[int]]:
+    """Place what waits: returns the messages to send and the builds whose state changed."""
+    rows = _waiting_rows(session)
+    if not rows:
+        return [], []
+    workers = session.scalars(select(Worker)).all()
+    plan = place(
+        _waiting_parts(session, rows),
+        [_state_of(worker, settings, now=now) for worker in workers],
+        _held(session),
+        _warmth(session, rows),
+        now=now,
+        project_cap=settings.project_cap,
+    )
+    names = {worker.id: worker.name for worker in workers}
+    return _apply(session, rows, plan, names, now=now)
+
+
+_Row = tuple[Part, Build, Project]
+
+
+def _waiting_rows(session: Session) -> Sequence[_Row]:
+    return (
+        session.execute(
+            select(Part, Build, Project)
+            .join(Build, Build.id == Part.build_id)
+            .join(Project, Project.id == Build.project_id)
+            .where(Part.status == BuildStatus.QUEUED, Part.placed_worker_id.is_(None))
+            .order_by(Part.id)
+            .limit(_MOST_WAITING)
+        )
+        .tuples()
+        .all()
+    )
+
+
+def _waiting_parts(session: Session, rows: Sequence[_Row]) -> list[WaitingPart]:
+    retried = [part.id for part, _, _ in rows if part.attempt > 1]
+    avoid: dict[int, set[int]] = defaultdict(set)
+    for part_id, worker_id in session.execute(
+        select(Attempt.part_id, Attempt.worker_id).where(
+            Attempt.part_id.in_(retried), Attempt.outcome.in_((Outcome.LOST, Outcome.ERRORED))
+        )
+    ).tuples():
+        avoid[part_id].add(worker_id)
+    return [_waiting_part(row, frozenset(avoid[row[0].id])) for row in rows]
+
+
+def _waiting_part(row: _Row, avoid: frozenset[int]) -> WaitingPart:
+    part, build, project = row
+    spec = BuildSpec.model_construct(**build.spec)
+    return WaitingPart(
+        part_id=part.id,
+        project_id=project.id,
+        owner=project.owner,
+        group_key=build.group_key,
+        cache_key=build.cache_key,
+        platform=part.platform,
+        zone=build.zone,
+        labels=frozenset(spec.runs_on),
+        priority=build.priority,
+        since=build.created_at,
+        not_before=part.not_before,
+        needs_containerd_store=spec.needs_containerd_store,
+        avoid=avoid,
+    )
+
+
+def _state_of(worker: Worker, settings: Settings, *, now: datetime) -> WorkerState:
+    return WorkerState(
+        worker_id=worker.id,
+        name=worker.name,
+        zone=worker.zone,
+        labels=frozenset(worker.labels),
+        slots=worker.slots,
+        platforms=frozenset(worker.platforms),
+        containerd_store=worker.containerd_store,
+        online=worker.engine_ok
+        and online(worker, now=now, heartbeat_s=settings.heartbeat_s),
+        draining=worker.draining,
+        disk_ok=worker.disk_free >= settings.disk_watermark,
+    )
+
+
+def _held(session: Session) -> list[Held]:
+    rows = session.execute(
+        select(Part, Build, Project.owner)
+        .join(Build, Build.id == Part.build_id)
+        .join(Project, Project.id == Build.project_id)
+        .where(
+            Part.status.in_((BuildStatus.QUEUED, BuildStatus.RUNNING)),
+            Part.placed_worker_id.is_not(None),
+        )
+    ).tuples()
+    return [
+        Held(
+            worker_id=part.placed_worker_id or 0,
+            project_id=build.project_id,
+            owner=owner,
+            group_key=build.group_key,
+            cache_key=build.cache_key,
+            since=part.placed_at or build.created_at,
+        )
+        for part, build, owner in rows
+    ]
+
+
+def _warmth(session: Session, rows: Sequence[_Row]) -> dict[str, dict[int, Warmth]]:
+    keys = {build.cache_key for _, build, _ in rows}
+    known: dict[str, dict[int, Warmth]] = defaultdict(dict)
+    for use in session.scalars(select(CacheUse).where(CacheUse.cache_key.in_(keys))):
+        known[use.cache_key][use.worker_id] = Warmth(use.warm_s, use.cold_s)
+    return known
+
+
+def _apply(
+    session: Session,
+    rows: Sequence[_Row],
+    plan: Plan,
+    names: dict[int, str],
+    *,
+    now: datetime,
+) -> tuple[list[Message], list[int]]:
+    messages: list[Message] = []
+    changed: list[int] = []
+    for part, build, _ in rows:
+        worker_id = plan.assignments.get(part.id)
+        if worker_id is None:
+            if _explain(part, plan):
+                changed.append(build.id)
+            continue
+        placed = session.execute(
+            update(Part)
+            .where(
+                Part.id == part.id,
+                Part.attempt == part.attempt,
+                Part.status == BuildStatus.QUEUED,
+                Part.placed_worker_id.is_(None),
+            )
+            .values(
+                placed_worker_id=worker_id,
+                placed_at=now,
+                waiting_reason=WaitReason.PLACED,
+                waiting_position=None,
+                eta_low_s=None,
+                eta_high_s=None,
+            )
+            .returning(Part.id)
+        ).first()
+        if placed:
+            messages.append(Message(names[worker_id], part.id, part.attempt))
+    session.flush()
+    return messages, changed
+
+
+def _explain(part: Part, plan: Plan) -> bool:
+    """Write down why a part waits; returns whether the answer is a new one."""
+    why = plan.waiting[part.id]
+    low, high = why.eta_s or (None, None)
+    before = (part.waiting_reason, part.waiting_position)
+    if before == (why.reason, why.position):
+        return False  # a range that shrinks by the second is not worth a write
+    part.waiting_reason, part.waiting_position = why.reason, why.position
+    part.eta_low_s, part.eta_high_s = low, high
+    return True

@@ -1,0 +1,82 @@
+"""Tag rows: what each name in a registry should point to, and who owns it.
+
+The newest build of a name wins: newest is the commit that the farm learnt of last,
+then the build that was asked for last; a retry keeps its original's place.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from farm.model import Build, Commit, Tag
+from farm.protocol import DesiredTag
+
+
+def place_of(build: Build) -> tuple[int, int]:
+    """A build's place among all that could own a name: the higher wins."""
+    return build.commit_id or 0, build.root_id or build.id
+
+
+def learn_commit(
+    session: Session,
+    *,
+    project_id: int,
+    ref: str,
+    sha: str,
+    now: datetime,
+    commit_date: datetime | None = None,
+) -> Commit:
+    """The row of a commit of a ref; its id is its place in the order of learning."""
+    known = session.scalars(
+        select(Commit).where(
+            Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha
+        )
+    ).first()
+    if known is None:
+        known = Commit(project_id=project_id, ref=ref, sha=sha, learnt_at=now)
+        session.add(known)
+    if commit_date is not None:
+        known.commit_date = commit_date
+    session.flush()
+    return known
+
+
+def claim_tags(
+    session: Session, build: Build, references: list[str], digest: str, *, now: datetime
+) -> tuple[list[str], list[DesiredTag]]:
+    """Point each name to the digest where this build is the newest that asked for it.
+
+    Returns the names that it owns, and the others with the digest they should have.
+    Safe to repeat.
+    """
+    owned: list[str] = []
+    others: list[DesiredTag] = []
+    place = place_of(build)
+    for reference in sorted(references):
+        row = session.get(Tag, reference, with_for_update=True)
+        if row is None:
+            row = Tag(reference=reference, moved_at=now)
+            session.add(row)
+        elif (row.commit_place, row.build_place) > place:
+            others.append(DesiredTag(reference=reference, digest=row.digest))
+            continue
+        if getattr(row, "digest", None) != digest:
+            row.moved_at = now
+        row.build_id, row.digest = build.id, digest
+        row.commit_place, row.build_place = place
+        owned.append(reference)
+    session.flush()
+    return owned, others
+
+
+def desired(session: Session, references: list[str]) -> list[tuple[str, str | None]]:
+    """What each name should point to; None where no build has published it."""
+    known = dict(
+        session.execute(
+            select(Tag.reference, Tag.digest).where(Tag.reference.in_(references))
+        ).tuples()
+    )
+    return [(reference, known.get(reference)) for reference in references]

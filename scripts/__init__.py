@@ -1,0 +1,1 @@
+"""What sets a machine up and shows the farm at work; no part of the product."""

@@ -1,0 +1,1 @@
+"""Tests without a real engine, registry, broker or network."""

@@ -1,0 +1,216 @@
+"""The pages: what people see of builds, workers and projects, and what they do there.
+
+Every page is complete without JavaScript. Unsafe requests are forms that carry their
+session's CSRF token. Asked for with `Accept: application/json`, a list or a build
+answers at the same address what the API says.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import Blueprint, Response, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from farm import builds, db, fleet, history, projects
+from farm.errors import Unauthenticated
+from farm.states import BuildStatus
+from farm.views import BuildView
+from web import (
+    pages_build,
+    pages_errors,
+    pages_history,
+    pages_log,
+    pages_workers,
+    render,
+    sessions,
+)
+from web.context import services
+from web.render import page
+
+blueprint: Final = Blueprint("pages", __name__)
+PER_PAGE: Final = 50
+
+
+@blueprint.get("/")
+def index() -> AnyResponse:
+    """The farm opens on its builds."""
+    return redirect("/builds")
+
+
+@blueprint.get("/builds")
+def builds_page() -> AnyResponse:
+    """The history, newest first."""
+    sessions.require("read")
+    filters = pages_history.Filters.of(request.args)
+    cursor = request.args.get("cursor") or None
+    wanted = history.BuildFilter(
+        status=filters.status,
+        project=filters.project or None,
+        pull_request=filters.number,
+        q=filters.q or None,
+    )
+    with services().database.read() as session:
+        now = db.now(session)
+        found = history.list_page(
+            session, wanted, limit=PER_PAGE, cursor=cursor, base_url=services().settings.url
+        )
+        known = [] if render.fragment() else projects.list_projects(session)
+    if render.wants_json():
+        return _json(found.model_dump_json())
+    return page(
+        "_history.html" if render.fragment() else "builds.html",
+        history=pages_history.history(found.items, now=now),
+        filters=filters,
+        links=pages_history.status_links(filters),
+        projects=known,
+        older=found.next_cursor,
+        newest=cursor is None,
+        now=now,
+        farm_url=services().settings.url,
+    )
+
+
+@blueprint.get("/builds/<int:build_id>")
+def build_page(build_id: int) -> AnyResponse:
+    """One build: what it is, where it stands, its steps, attempts, image and log."""
+    sessions.require("read")
+    with services().database.read() as session:
+        now = db.now(session)
+        build = history.get(session, build_id, base_url=services().settings.url)
+        steps = history.steps(session, build_id)
+        source = history.log_of(session, build_id)
+    if render.wants_json():
+        return _json(build.model_dump_json())
+    values: dict[str, Any] = {
+        "build": build,
+        "page_title": f"{_word(build.status)} · {build.project} {build.subject} · Farm",
+        "timeline": pages_build.timeline(build, now=now),
+        "rows": pages_build.waterfall(steps, now=build.finished_at or now),
+        "attempts": pages_build.tried(build),
+        "message": "\n".join(map(pages_log.clean, (build.message or "").splitlines())),
+        "now": now,
+    }
+    if render.fragment() == "live":
+        return page("_live.html", **values)
+    values |= _log(build, source)
+    return page("_log.html" if render.fragment() == "log" else "build.html", **values)
+
+
+@blueprint.post("/builds/<int:build_id>/cancel")
+def cancel(build_id: int) -> AnyResponse:
+    """Ask a build to end, then show it."""
+    sessions.check_form()
+    sessions.require("build")
+    with services().database.write() as session:
+        builds.cancel(session, build_id, now=db.now(session))
+    services().wakeups.build(build_id)
+    return redirect(f"/builds/{build_id}", 303)
+
+
+@blueprint.post("/builds/<int:build_id>/retry")
+def retry(build_id: int) -> AnyResponse:
+    """Ask for the same again, then show the new build."""
+    sessions.check_form()
+    sessions.require("build")
+    with services().database.write() as session:
+        new_id = builds.retry(session, build_id, now=db.now(session)).id
+    services().wakeups.scheduler()
+    return redirect(f"/builds/{new_id}", 303)
+
+
+@blueprint.get("/workers")
+def workers() -> AnyResponse:
+    """Every worker: what it is, how busy, how well."""
+    sessions.require("read")
+    settings = services().settings
+    with services().database.read() as session:
+        now = db.now(session)
+        found = fleet.list_workers(session, now=now, heartbeat_s=settings.heartbeat_s)
+    rows = pages_workers.rows(found, disk_watermark=settings.disk_watermark)
+    return page("workers.html", workers=rows, now=now, farm_url=settings.url)
+
+
+@blueprint.post("/workers/<name>/drain", defaults={"draining": True})
+@blueprint.post("/workers/<name>/resume", defaults={"draining": False})
+def set_draining(name: str, *, draining: bool) -> AnyResponse:
+    """Stop, or go on, giving builds to a worker."""
+    sessions.check_form()
+    sessions.require("admin")
+    with services().database.write() as session:
+        fleet.set_draining(session, name, draining=draining)
+    return redirect("/workers", 303)
+
+
+@blueprint.get("/projects")
+def projects_page() -> AnyResponse:
+    """Every project, with a way to its builds."""
+    sessions.require("read")
+    with services().database.read() as session:
+        now = db.now(session)
+        found = projects.list_projects(session)
+    return page("projects.html", projects=found, builds_of=pages_history.builds_of, now=now)
+
+
+@blueprint.get("/sign-in")
+def sign_in_page() -> AnyResponse:
+    """The form, or on to where one wanted to go for those who are signed in."""
+    target = sessions.safe_next(request.args.get("next"))
+    if sessions.current():
+        return redirect(target, 303)
+    return page("sign-in.html", next=target, problem="")
+
+
+@blueprint.post("/sign-in")
+def sign_in() -> AnyResponse:
+    """Begin a session; a wrong token is said in the form, with nothing of it repeated."""
+    sessions.check_same_origin()
+    target = sessions.safe_next(request.form.get("next"))
+    response = redirect(target, 303)
+    try:
+        sessions.start(response, request.form.get("token", "").strip())
+    except Unauthenticated as exc:
+        return page("sign-in.html", status=401, next=target, problem=exc.message)
+    return response
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> AnyResponse:
+    """End the session on the server and in the browser."""
+    sessions.check_form()
+    response = redirect("/sign-in", 303)
+    sessions.end(response)
+    return response
+
+
+@blueprint.errorhandler(Unauthenticated)
+def ask_to_sign_in(error: Unauthenticated) -> AnyResponse:
+    """People go to the sign-in page and come back; scripts get a 401."""
+    if render.wants_json() or render.fragment() or request.method != "GET":
+        return pages_errors.page(401, "Not signed in", error.message)
+    target = sessions.safe_next(request.full_path.rstrip("?"))
+    return redirect(url_for("pages.sign_in_page", next=target), 303)
+
+
+def _log(build: BuildView, source: tuple[int, int] | None) -> dict[str, Any]:
+    """The values of the log's window: the last lines, or those around `?line=`."""
+    line = request.args.get("line", type=int)
+    shown = pages_log.read(services().logs, *source, line) if source else pages_log.NOTHING
+    part_id, attempt = source or (0, 0)
+    return {
+        "window": shown.window,
+        "lines": shown.lines,
+        "log_address": pages_build.log_address(build),
+        "events_address": f"/api/v1/builds/{build.id}/events",
+        "log_source": f"{part_id}.{attempt}" if source else "",
+        "log_offset": shown.offset,
+        "follows": build.active and shown.window.at_end,
+    }
+
+
+def _json(body: str) -> Response:
+    return Response(body, mimetype="application/json", headers={"Vary": "Accept, Cookie"})
+
+
+def _word(status: BuildStatus) -> str:
+    return status.value.replace("_", " ").capitalize()

@@ -1,0 +1,121 @@
+"""What one build's page shows beside its log: the timeline and the steps as a waterfall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from farm.states import StepStatus
+from farm.views import AttemptView, BuildView, StepView
+from web import pages_log, render
+
+SCALE: Final = 1000
+"""The width of the waterfall in the units of its drawing."""
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A step and its place on the build's time, in thousandths."""
+
+    step: StepView
+    start: int
+    width: int
+    word: str
+    """How it went, in a word: colour never says it alone."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One point of the timeline, and what filled the time since the one before."""
+
+    name: str
+    at: datetime | None
+    took_s: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class TriedOn:
+    """An attempt, the platform of its part, and where its log is."""
+
+    platform: str | None
+    attempt: AttemptView
+    log_address: str
+
+    @property
+    def message(self) -> str:
+        """What its worker saw, safe to show."""
+        return pages_log.clean(self.attempt.message or "")
+
+
+def waterfall(steps: Sequence[StepView], *, now: datetime) -> list[StepRow]:
+    """Every step with its bar; the bars share one scale, from the first start to the last end."""
+    spans = [_span(step, now) for step in steps]
+    known = [span for span in spans if span]
+    origin = min((start for start, _ in known), default=now)
+    total = max((end - origin for _, end in known), default=timedelta()) or timedelta(seconds=1)
+    return [_row(step, span, origin, total) for step, span in zip(steps, spans, strict=True)]
+
+
+def timeline(build: BuildView, *, now: datetime) -> list[Moment]:
+    """Queued, started, finished: when each was, and what the time before it went into."""
+    waiting = build.waiting.sentence if build.waiting else ""
+    trigger = f"asked for by {build.trigger.value}"
+    moments = [Moment("Queued", build.created_at, None, trigger)]
+    if build.started_at is None:
+        ended = build.finished_at
+        waited = ((ended or now) - build.created_at).total_seconds()
+        name = build.status.value.replace("_", " ").capitalize() if ended else "Waiting"
+        return [*moments, Moment(name, ended, waited, build.cause or waiting)]
+    worker = f"on {build.worker}" if build.worker else ""
+    moments.append(Moment("Started", build.started_at, build.queue_s, worker))
+    took = ((build.finished_at or now) - build.started_at).total_seconds()
+    if build.finished_at:
+        name = build.status.value.capitalize()
+        return [*moments, Moment(name, build.finished_at, took, "")]
+    doing = build.phase.value.capitalize() if build.phase else "Running"
+    return [*moments, Moment(waiting and "Waiting again" or doing, None, took, waiting)]
+
+
+def tried(build: BuildView) -> list[TriedOn]:
+    """All attempts, in the order of their parts."""
+    return [
+        TriedOn(part.platform, one, log_address(build, part.platform, one.number))
+        for part in build.parts
+        for one in part.attempts
+    ]
+
+
+def log_address(build: BuildView, platform: str | None = None, attempt: int | None = None) -> str:
+    """Where the whole log is, as text: the latest, or one attempt's."""
+    query = {"platform": platform or "", "attempt": str(attempt or "")}
+    return render.address(f"/api/v1/builds/{build.id}/log", query)
+
+
+def _span(step: StepView, now: datetime) -> tuple[datetime, datetime] | None:
+    if step.started_at is None:
+        return None
+    if step.duration_s is not None:
+        return step.started_at, step.started_at + timedelta(seconds=step.duration_s)
+    return step.started_at, max(now, step.started_at)
+
+
+def _row(
+    step: StepView, span: tuple[datetime, datetime] | None, origin: datetime, total: timedelta
+) -> StepRow:
+    word = "cached" if step.cached else _WORDS[step.status]
+    if span is None:
+        return StepRow(step, 0, 0, word)
+    start = round(SCALE * ((span[0] - origin) / total))
+    width = round(SCALE * ((span[1] - span[0]) / total))
+    return StepRow(step, min(start, SCALE - 4), max(4, min(width, SCALE - start)), word)
+
+
+_WORDS: Final = {
+    StepStatus.RUNNING: "running",
+    StepStatus.SUCCEEDED: "ran",
+    StepStatus.FAILED: "failed",
+    StepStatus.CANCELLED: "cancelled",
+}

@@ -1,0 +1,52 @@
+"""Serving the application with gunicorn: one process, many threads.
+
+Threads, not greenlets: a live reader is one thread, and nothing has to be patched.
+One process suits SQLite, whose writes are one after the other anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from farm.settings import Settings
+from web.app import Presence, create_app
+from web.context import EXTENSION, Services
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
+    """gunicorn with the farm's settings; the application is made in its worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand gunicorn what it needs to know."""
+        options: dict[str, Any] = {
+            "bind": self._settings.listen,
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": self._settings.web_threads,
+            "graceful_timeout": 5,
+            "timeout": 60,
+            "keepalive": 75,
+            "max_requests": 0,
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": "warning",
+            "proc_name": "farm-web",
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Make the application, in the process that serves it."""
+        app = create_app(self._settings)
+        services: Services = app.extensions[EXTENSION]
+        Presence(services.database)
+        return app

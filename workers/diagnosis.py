@@ -1,0 +1,159 @@
+"""Why a build failed, from what buildx and BuildKit said: one table.
+
+The step that failed is asked first, and its command's own text is never searched:
+what a Dockerfile prints must not choose the reason. Sentences seen with buildx
+0.13.1 and engine 26.1.5; the recorded streams are in tests/unit/workers/streams.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farm.errors import AttemptError
+from farm.reasons import Reason
+from workers.steps import Step
+
+MESSAGE_CHARACTERS = 1000
+
+_PROCESS = re.compile(r"^process \".*\" did not complete successfully: (?P<end>.*)\Z", re.DOTALL)
+_EXIT_CODE = re.compile(r"exit code: (\d+)")
+_NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    pattern: re.Pattern[str]
+    reason: Reason
+
+
+def _rules(*pairs: tuple[str, Reason]) -> tuple[_Rule, ...]:
+    return tuple(_Rule(re.compile(pattern, re.IGNORECASE), reason) for pattern, reason in pairs)
+
+
+_ENGINE = _rules(
+    (
+        r"cannot connect to the docker daemon|is the docker daemon running"
+        r"|error during connect|rpc error: code = unavailable|error reading from server: EOF"
+        r"|failed to receive status|failed to list workers|transport is closing"
+        r"|no builder .* found|unexpected EOF$",
+        Reason.ENGINE_UNAVAILABLE,
+    ),
+    (r"no space left on device", Reason.NO_SPACE),
+)
+
+_RATE = (r"toomanyrequests|too many requests|\b429\b", Reason.REGISTRY_RATE_LIMITED)
+_DOWN = (
+    r"connection refused|no such host|i/o timeout|connection reset|network is unreachable"
+    r"|no route to host|TLS handshake|tls:|x509:|server misbehaving|context deadline exceeded"
+    r"|\b50[0-4]\b|bad gateway|service unavailable|internal server error|unexpected EOF|: EOF",
+    Reason.REGISTRY_UNAVAILABLE,
+)
+
+_PUSH = _rules(
+    _RATE,
+    (
+        r"unauthorized|denied|forbidden|authentication required|no basic auth credentials"
+        r"|insufficient_scope|\b40[13]\b",
+        Reason.REGISTRY_UNAUTHORIZED,
+    ),
+    _DOWN,
+)
+
+_PULL = _rules(
+    _RATE,
+    (
+        r"not found|pull access denied|unauthorized|denied|forbidden|insufficient_scope"
+        r"|repository does not exist|authorization failed|no match for platform|\b40[134]\b",
+        Reason.BASE_IMAGE_UNAVAILABLE,
+    ),
+    _DOWN,
+)
+
+_DOCKERFILE = _rules(
+    (r"secret \S+: not found|failed to load secret|secret not found", Reason.SECRET_MISSING),
+    (
+        r"dockerfile parse error|failed to read dockerfile|dockerfile cannot be empty"
+        r"|target stage .* could not be found|unknown instruction|is not allowed"
+        r"|failed to process|failed to parse stage name|invalid reference format"
+        r"|no build stage in current context|dockerfile.v0|syntax error|circular dependency",
+        Reason.DOCKERFILE_INVALID,
+    ),
+)
+
+_CANCELLED = re.compile(r"context canceled|code = canceled", re.IGNORECASE)
+_EXCERPT = re.compile(r"^\S+:\d+$")
+"""The heading of buildx's excerpt: `Dockerfile:3`."""
+
+
+def diagnose(exit_code: int, steps: Sequence[Step], text: Sequence[str]) -> AttemptError:
+    """The reason and a one-line message, from steps and the plain text beside them."""
+    said = _last_error(text)
+    if failed := _failed_step(steps):
+        return _of_step(failed, said)
+    if reason := _first(_ENGINE, said):
+        return _error(reason, said)
+    if reason := _first(_DOCKERFILE, said):
+        return _error(reason, said)
+    if "failed to resolve source metadata" in said and (reason := _first(_PULL, said)):
+        return _error(reason, said)
+    if any(_EXCERPT.match(line) for line in text):
+        # buildx shows a place in the Dockerfile and no step ran into it.
+        return _error(Reason.DOCKERFILE_INVALID, said)
+    if exit_code < 0:
+        return _error(Reason.WORKER_FAULT, f"buildx was ended by signal {-exit_code}")
+    if _CANCELLED.search(said):
+        return _error(Reason.ENGINE_UNAVAILABLE, f"the engine cancelled the build: {said}")
+    return _error(Reason.UNKNOWN, said or f"buildx ended with exit code {exit_code}")
+
+
+def _failed_step(steps: Sequence[Step]) -> Step | None:
+    return next((step for step in steps if step.error and not step.cancelled), None)
+
+
+def _last_error(text: Sequence[str]) -> str:
+    for line in reversed(text):
+        if line.startswith("ERROR: "):
+            return line.removeprefix("ERROR: ").removeprefix("failed to solve: ")
+    return text[-1] if text else ""
+
+
+def _first(rules: Sequence[_Rule], said: str) -> Reason | None:
+    return next((rule.reason for rule in rules if rule.pattern.search(said)), None)
+
+
+def _of_step(step: Step, said: str) -> AttemptError:
+    command = _PROCESS.match(step.error)
+    if command:
+        return _of_command(step, command["end"])
+    name = step.name
+    if reason := _first(_ENGINE, step.error):
+        return _error(reason, f"{name}: {step.error}")
+    if name.startswith("pushing ") or name.startswith("exporting "):
+        return _error(_first(_PUSH, step.error) or Reason.UNKNOWN, f"{name}: {step.error}")
+    if name.startswith("[internal] load metadata for") or re.match(r"\[[^]]+\] FROM ", name):
+        return _error(_first(_PULL, step.error) or Reason.UNKNOWN, f"{name}: {step.error}")
+    if reason := _first(_DOCKERFILE, step.error) or _first(_DOCKERFILE, said):
+        return _error(reason, f"{name}: {step.error}")
+    if name.startswith("["):
+        return _error(Reason.STEP_FAILED, f"{name}: {step.error}")
+    return _error(Reason.UNKNOWN, f"{name}: {step.error}")
+
+
+def _of_command(step: Step, end: str) -> AttemptError:
+    """A RUN that ended with an error; `end` is BuildKit's text after the command's."""
+    code = _EXIT_CODE.search(end)
+    said = f"exit code {code[1]}" if code else end
+    if _NO_SPACE.search(end) or any(_NO_SPACE.search(line) for line in step.tail):
+        return _error(Reason.NO_SPACE, f"{step.name}: {said}, no space left on the worker's disk")
+    if "cannot allocate memory" in end or (code and code[1] == "137"):
+        return _error(Reason.OUT_OF_MEMORY, f"{step.name}: killed ({said}), most likely for memory")
+    if not code and (reason := _first(_ENGINE, end)):
+        return _error(reason, f"{step.name}: {said}")
+    return _error(Reason.STEP_FAILED, f"{step.name}: {said}")
+
+
+def _error(reason: Reason, message: str) -> AttemptError:
+    line = " ".join(message.split())
+    return AttemptError(reason, line[:MESSAGE_CHARACTERS])
