@@ -100,7 +100,9 @@ def missing_at_claim(
         return None
     if part.placed_worker_id != worker.id:
         return None
-    missing = builds.missing_secrets(session, build, BuildSpec.model_validate(build.spec))
+    missing = builds.missing_secrets(
+        session, build, BuildSpec.model_validate(build.spec)
+    )
     if not missing:
         return None
     builds.fail_for_missing_secrets(session, part, missing, now=now)
@@ -180,11 +182,18 @@ def check_fence(session: Session, part_id: int, number: int, token: str) -> int:
 
 def cancel_asked(session: Session, build_id: int) -> bool:
     """Whether somebody asked for the build to be cancelled, and it is not too late."""
-    return session.scalars(select(Build.cancel_reason).where(Build.id == build_id)).one() is not None
+    return (
+        session.scalars(select(Build.cancel_reason).where(Build.id == build_id)).one()
+        is not None
+    )
 
 
 def record_steps(
-    session: Session, part_id: int, number: int, token: str, reports: Sequence[StepReport]
+    session: Session,
+    part_id: int,
+    number: int,
+    token: str,
+    reports: Sequence[StepReport],
 ) -> tuple[int, list[Step]]:
     """Store steps, each over its earlier report; returns the build and what is stored."""
     build_id = check_fence(session, part_id, number, token)
@@ -207,12 +216,14 @@ def record_steps(
         rows,
     )
     total, cached = session.execute(
-        select(func.count(), func.coalesce(func.sum(case((Step.cached, 1), else_=0)), 0)).where(
-            Step.part_id == part_id, Step.attempt == number
-        )
+        select(
+            func.count(), func.coalesce(func.sum(case((Step.cached, 1), else_=0)), 0)
+        ).where(Step.part_id == part_id, Step.attempt == number)
     ).one()
     session.execute(
-        update(Build).where(Build.id == build_id).values(steps_total=total, steps_cached=cached)
+        update(Build)
+        .where(Build.id == build_id)
+        .values(steps_total=total, steps_cached=cached)
     )
     stored = session.scalars(
         select(Step)
@@ -223,7 +234,13 @@ def record_steps(
 
 
 def publish(
-    session: Session, part_id: int, number: int, token: str, image: Publish, *, now: datetime
+    session: Session,
+    part_id: int,
+    number: int,
+    token: str,
+    image: Publish,
+    *,
+    now: datetime,
 ) -> PublishAnswer:
     """Record the digest: from here the build cannot be cancelled, and its tags are desired.
 
@@ -304,7 +321,9 @@ def _part(session: Session, part_id: int) -> Part:
 
 def _is_mine(part: Part, number: int, token: str) -> bool:
     return (
-        part.status is BuildStatus.RUNNING and part.attempt == number and part.claim == token
+        part.status is BuildStatus.RUNNING
+        and part.attempt == number
+        and part.claim == token
     )
 
 

@@ -83,12 +83,25 @@ def cancel(
     for part in parts:
         if part.status in (BuildStatus.QUEUED, BuildStatus.WAITING_APPROVAL):
             lifecycle.move_part(
-                session, part, part.status, BuildStatus.CANCELLED, now=now, reason=reason
+                session,
+                part,
+                part.status,
+                BuildStatus.CANCELLED,
+                now=now,
+                reason=reason,
             )
     if running and build.cancel_reason is None:
-        session.execute(update(Build).where(Build.id == build.id).values(cancel_reason=reason))
+        session.execute(
+            update(Build).where(Build.id == build.id).values(cancel_reason=reason)
+        )
         session.add(
-            Event(build_id=build.id, at=now, kind="cancel_requested", reason=reason, detail={})
+            Event(
+                build_id=build.id,
+                at=now,
+                kind="cancel_requested",
+                reason=reason,
+                detail={},
+            )
         )
     session.flush()
     return running
@@ -121,7 +134,8 @@ def missing_secrets(session: Session, build: Build, spec: BuildSpec) -> list[str
     known = set(
         session.scalars(
             select(Secret.name).where(
-                Secret.name.in_(spec.secrets), Secret.scope_id.in_((0, build.project_id))
+                Secret.name.in_(spec.secrets),
+                Secret.scope_id.in_((0, build.project_id)),
             )
         )
     )
@@ -143,7 +157,9 @@ def fail_for_missing_secrets(
     )
 
 
-def _new_build(project: Project, spec: BuildSpec, *, trigger: Trigger, now: datetime) -> Build:
+def _new_build(
+    project: Project, spec: BuildSpec, *, trigger: Trigger, now: datetime
+) -> Build:
     return Build(
         project_id=project.id,
         status=BuildStatus.QUEUED,
@@ -160,7 +176,9 @@ def _new_build(project: Project, spec: BuildSpec, *, trigger: Trigger, now: date
 
 def _start(session: Session, build: Build, spec: BuildSpec, *, now: datetime) -> Build:
     platforms: list[str | None] = [*spec.platforms] or [None]
-    parts = [Part(platform=platform, waiting_reason=WaitReason.NEW) for platform in platforms]
+    parts = [
+        Part(platform=platform, waiting_reason=WaitReason.NEW) for platform in platforms
+    ]
     lifecycle.begin(session, build, parts, now=now)
     missing = missing_secrets(session, build, spec)
     if missing:
@@ -169,7 +187,9 @@ def _start(session: Session, build: Build, spec: BuildSpec, *, now: datetime) ->
     return build
 
 
-def _pin(session: Session, build: Build, spec: BuildSpec, sha: str, *, now: datetime) -> None:
+def _pin(
+    session: Session, build: Build, spec: BuildSpec, sha: str, *, now: datetime
+) -> None:
     commit = tags.learn_commit(
         session, project_id=build.project_id, ref=spec.git_ref, sha=sha, now=now
     )

@@ -21,6 +21,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import TypeDecorator
@@ -37,15 +38,21 @@ class Instant(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
         if value is None or dialect.name != "sqlite":
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return (
+            value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        )
 
 
 class Database:
@@ -86,17 +93,23 @@ def parse_url(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
-            raise SettingsError("FARM_DATABASE_URL: SQLite needs a file, sqlite:///path")
+            raise SettingsError(
+                "FARM_DATABASE_URL: SQLite needs a file, sqlite:///path"
+            )
         return parsed
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
-    raise SettingsError("FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://")
+    raise SettingsError(
+        "FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://"
+    )
 
 
 def now(session: Session) -> datetime:
     """The database's clock: the only one that decides anything. Read once per transaction."""
     if session.get_bind().dialect.name == "sqlite":
-        moment = session.execute(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
+        moment = session.execute(
+            text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
+        ).scalar_one()
         return datetime.fromisoformat(str(moment)).replace(tzinfo=UTC)
     moment = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     assert isinstance(moment, datetime)
@@ -137,8 +150,20 @@ def _translated() -> Iterator[None]:
     """An unreachable or locked database is 503 to whoever asked, never a 500."""
     try:
         yield
-    except OperationalError as exc:
-        raise Unavailable("The database does not answer.", code="database_unavailable") from exc
+    except (OperationalError, PoolTimeout) as exc:
+        if isinstance(exc, OperationalError) and _is_a_bug(exc):
+            raise
+        raise Unavailable(
+            "The database does not answer.", code="database_unavailable"
+        ) from exc
+
+
+def _is_a_bug(error: OperationalError) -> bool:
+    """SQLite calls a wrong statement operational too."""
+    text_of = str(error.orig)
+    return (
+        "no such" in text_of or "syntax error" in text_of or "has no column" in text_of
+    )
 
 
 def _alembic(url: str) -> Config:

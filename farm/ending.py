@@ -61,7 +61,9 @@ def end_attempt(
     reason = report.reason or Reason.UNKNOWN
     if build.cancel_reason is not None and part.published_at is None:
         if report.outcome is not Outcome.FAILED:
-            return _end(session, part, BuildStatus.CANCELLED, build.cancel_reason, "", now=now)
+            return _end(
+                session, part, BuildStatus.CANCELLED, build.cancel_reason, "", now=now
+            )
     if report.outcome is Outcome.FAILED:
         return _end(session, part, BuildStatus.FAILED, reason, report.message, now=now)
     burns = reason.fault is not Fault.WAIT and report.outcome is not Outcome.HANDED_BACK
@@ -75,7 +77,9 @@ def end_attempt(
     )
 
 
-def _close(session: Session, part: Part, number: int, report: Finish, *, now: datetime) -> None:
+def _close(
+    session: Session, part: Part, number: int, report: Finish, *, now: datetime
+) -> None:
     session.execute(
         update(Attempt)
         .where(Attempt.part_id == part.id, Attempt.number == number)

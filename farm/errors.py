@@ -48,7 +48,11 @@ class RequestError(FarmError):
     code = "bad_request"
 
     def __init__(
-        self, message: str, *, code: str | None = None, errors: Sequence[FieldError] = ()
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        errors: Sequence[FieldError] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -91,7 +95,9 @@ class StaleAttempt(Conflict):
 
     code = "stale_attempt"
 
-    def __init__(self, message: str, *, tags: Sequence[tuple[str, str | None]] = ()) -> None:
+    def __init__(
+        self, message: str, *, tags: Sequence[tuple[str, str | None]] = ()
+    ) -> None:
         super().__init__(message)
         self.tags = tuple(tags)
 

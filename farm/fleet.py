@@ -18,7 +18,9 @@ ONLINE_BEATS = 3
 """A worker that missed so many check-ins in a row counts as offline."""
 
 
-def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) -> Enrolled:
+def enrol(
+    session: Session, bearer: str, wanted: Enrolment, *, now: datetime
+) -> Enrolled:
     """Exchange an enrolment token for a worker's own.
 
     The same instance gets its old name again (its lost token is void); a name that
@@ -26,10 +28,14 @@ def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) ->
     """
     token = find_token(session, bearer, now=now)
     if "worker" not in token.scopes:
-        raise Forbidden("This needs an enrolment token (scope worker).", code="scope_missing")
+        raise Forbidden(
+            "This needs an enrolment token (scope worker).", code="scope_missing"
+        )
     check_protocol(wanted.protocol)
     own = new_token()
-    worker = session.scalars(select(Worker).where(Worker.instance == wanted.instance)).first()
+    worker = session.scalars(
+        select(Worker).where(Worker.instance == wanted.instance)
+    ).first()
     if worker is None:
         worker = Worker(
             name=_free_name(session, wanted.name),
@@ -57,7 +63,9 @@ def authenticate(session: Session, bearer: str) -> Worker:
         .where(Worker.token_hash == hash_of(bearer))
     ).first()
     if row is None or row[1] is not None:
-        raise Unauthenticated("The worker's token is unknown or revoked.", code="token_invalid")
+        raise Unauthenticated(
+            "The worker's token is unknown or revoked.", code="token_invalid"
+        )
     worker: Worker = row[0]
     return worker
 
@@ -71,10 +79,17 @@ def check_protocol(protocol: int) -> None:
         )
 
 
-def check_in(session: Session, worker: Worker, report: CheckIn, *, now: datetime) -> bool:
+def check_in(
+    session: Session, worker: Worker, report: CheckIn, *, now: datetime
+) -> bool:
     """Record what a worker says of itself; returns whether it may matter to placement."""
     check_protocol(report.protocol)
-    before = (worker.slots, worker.engine_ok, worker.last_seen_at is None, worker.containerd_store)
+    before = (
+        worker.slots,
+        worker.engine_ok,
+        worker.last_seen_at is None,
+        worker.containerd_store,
+    )
     worker.slots, worker.platforms = report.slots, report.platforms
     worker.containerd_store, worker.engine = report.containerd_store, report.engine
     worker.engine_ok, worker.version = report.engine_ok, report.version
@@ -91,7 +106,9 @@ def online(worker: Worker, *, now: datetime, heartbeat_s: float) -> bool:
     return now - worker.last_seen_at <= timedelta(seconds=ONLINE_BEATS * heartbeat_s)
 
 
-def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list[WorkerView]:
+def list_workers(
+    session: Session, *, now: datetime, heartbeat_s: float
+) -> list[WorkerView]:
     """Every worker, by name, with how many of its slots are taken."""
     busy = dict(
         session.execute(
@@ -99,7 +116,9 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
             .where(Part.status.in_((BuildStatus.QUEUED, BuildStatus.RUNNING)))
             .where(Part.placed_worker_id.is_not(None))
             .group_by(Part.placed_worker_id)
-        ).tuples()
+        )
+        .tuples()
+        .all()
     )
     rows = session.scalars(select(Worker).order_by(Worker.name))
     return [
@@ -127,7 +146,10 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
 def set_draining(session: Session, name: str, *, draining: bool) -> None:
     """Stop, or go on, giving builds to a worker; what it runs goes on to its end."""
     done = session.execute(
-        update(Worker).where(Worker.name == name).values(draining=draining).returning(Worker.id)
+        update(Worker)
+        .where(Worker.name == name)
+        .values(draining=draining)
+        .returning(Worker.id)
     ).first()
     if done is None:
         raise NotFound("There is no such worker.", code="worker_not_found")
@@ -137,10 +159,17 @@ def _free_name(session: Session, wanted: str) -> str:
     taken = set(
         session.scalars(
             select(Worker.name).where(
-                or_(Worker.name == wanted, Worker.name.startswith(f"{wanted}-", autoescape=True))
+                or_(
+                    Worker.name == wanted,
+                    Worker.name.startswith(f"{wanted}-", autoescape=True),
+                )
             )
         )
     )
     if wanted not in taken:
         return wanted
-    return next(f"{wanted}-{n}" for n in range(2, len(taken) + 3) if f"{wanted}-{n}" not in taken)
+    return next(
+        f"{wanted}-{n}"
+        for n in range(2, len(taken) + 3)
+        if f"{wanted}-{n}" not in taken
+    )

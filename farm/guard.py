@@ -17,7 +17,11 @@ from farm.errors import Invalid
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _METADATA = frozenset(
-    {IPv4Address("169.254.169.254"), IPv4Address("168.63.129.16"), IPv4Address("192.0.0.192")}
+    {
+        IPv4Address("169.254.169.254"),
+        IPv4Address("168.63.129.16"),
+        IPv4Address("192.0.0.192"),
+    }
 )
 
 
@@ -60,4 +64,7 @@ def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return [_unwrapped(ipaddress.ip_address(str(entry[4][0]).split("%")[0])) for entry in found]
+    return [
+        _unwrapped(ipaddress.ip_address(str(entry[4][0]).split("%")[0]))
+        for entry in found
+    ]

@@ -20,7 +20,9 @@ from farm.reasons import Reason
 from farm.states import MOVES, TERMINAL, BuildStatus, status_of_parts
 
 
-def begin(session: Session, build: Build, parts: Sequence[Part], *, now: datetime) -> None:
+def begin(
+    session: Session, build: Build, parts: Sequence[Part], *, now: datetime
+) -> None:
     """Record a build that has just been asked for, in the status it was made with."""
     session.add(build)
     session.flush()
@@ -29,7 +31,9 @@ def begin(session: Session, build: Build, parts: Sequence[Part], *, now: datetim
         part.status = build.status
         session.add(part)
     session.add(
-        Event(build_id=build.id, at=now, kind="build", to_status=build.status, detail={})
+        Event(
+            build_id=build.id, at=now, kind="build", to_status=build.status, detail={}
+        )
     )
     session.flush()
 
@@ -55,7 +59,12 @@ def move_part(
         raise ValueError(f"no such move: {source} -> {target}")
     moved = session.execute(
         update(Part)
-        .where(Part.id == part.id, Part.status == source, Part.attempt == part.attempt, *fence)
+        .where(
+            Part.id == part.id,
+            Part.status == source,
+            Part.attempt == part.attempt,
+            *fence,
+        )
         .values(status=target, **(values or {}))
         .returning(Part.id)
         .execution_options(synchronize_session=False)
@@ -81,13 +90,20 @@ def move_part(
 
 
 def _follow(
-    session: Session, build_id: int, *, now: datetime, reason: Reason | None, message: str | None
+    session: Session,
+    build_id: int,
+    *,
+    now: datetime,
+    reason: Reason | None,
+    message: str | None,
 ) -> BuildStatus:
     """Bring a build's status to what its parts' say."""
     session.flush()
     build = session.get_one(Build, build_id, populate_existing=True)
     source = build.status
-    statuses = session.scalars(select(Part.status).where(Part.build_id == build_id)).all()
+    statuses = session.scalars(
+        select(Part.status).where(Part.build_id == build_id)
+    ).all()
     target = status_of_parts(statuses)
     if target is source:
         return source

@@ -15,7 +15,9 @@ MAX_URL = 2048
 MAX_REF = 255
 MAX_PATH = 1024
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -111,7 +113,12 @@ def check_repository_path(value: str) -> str:
     check_text(value)
     if not value or len(value.encode()) > MAX_PATH:
         raise ValueError(f"must be 1 to {MAX_PATH} bytes long")
-    if value.startswith(("/", "-", "~")) or "\\" in value or "://" in value or ":" in value:
+    if (
+        value.startswith(("/", "-", "~"))
+        or "\\" in value
+        or "://" in value
+        or ":" in value
+    ):
         raise ValueError("must be a path from the repository's root")
     parts = [part for part in value.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -147,7 +154,9 @@ def parse_image_reference(value: str) -> ImageReference:
         raise ValueError("must be a tag, not a digest")
     match = _IMAGE.match(value)
     if not match or value.endswith("\n"):
-        raise ValueError("must be an image reference such as registry.example/owner/name:tag")
+        raise ValueError(
+            "must be an image reference such as registry.example/owner/name:tag"
+        )
     domain, path, tag = match["domain"], match["path"], match["tag"] or "latest"
     if domain and not (("." in domain) or (":" in domain) or domain == "localhost"):
         domain, path = None, f"{domain}/{path}"
@@ -167,8 +176,16 @@ def parse_image_reference(value: str) -> ImageReference:
 def check_registry_host(value: str) -> str:
     """The host of a registry, with its port where it has one; Docker Hub is `docker.io`."""
     host = value.strip().lower()
-    if host in ("", "docker.io", "index.docker.io", "registry-1.docker.io", "hub.docker.com"):
+    if host in (
+        "",
+        "docker.io",
+        "index.docker.io",
+        "registry-1.docker.io",
+        "hub.docker.com",
+    ):
         return DOCKER_HUB
     if not re.fullmatch(_DOMAIN, host):
-        raise ValueError("must be a registry's host, such as registry.example or localhost:5000")
+        raise ValueError(
+            "must be a registry's host, such as registry.example or localhost:5000"
+        )
     return host

@@ -69,7 +69,9 @@ class Scheduler:
     def run(self) -> None:
         """Loop until `stop`; an unreachable database is waited for."""
         listener = Listener(
-            self._settings.redis_url, [SCHEDULER_CHANNEL], lambda _channel, _text: self._wake.set()
+            self._settings.redis_url,
+            [SCHEDULER_CHANNEL],
+            lambda _channel, _text: self._wake.set(),
         )
         try:
             while not self._stop.is_set():
@@ -114,7 +116,9 @@ class Scheduler:
         try:
             self._dispatcher.send(message.worker, message.part_id, message.attempt)
         except SEND_ERRORS as exc:
-            log.warning("message_not_sent", part_id=message.part_id, error=type(exc).__name__)
+            log.warning(
+                "message_not_sent", part_id=message.part_id, error=type(exc).__name__
+            )
 
 
 def dispatch(
@@ -160,7 +164,8 @@ def _waiting_parts(session: Session, rows: Sequence[_Row]) -> list[WaitingPart]:
     avoid: dict[int, set[int]] = defaultdict(set)
     for part_id, worker_id in session.execute(
         select(Attempt.part_id, Attempt.worker_id).where(
-            Attempt.part_id.in_(retried), Attempt.outcome.in_((Outcome.LOST, Outcome.ERRORED))
+            Attempt.part_id.in_(retried),
+            Attempt.outcome.in_((Outcome.LOST, Outcome.ERRORED)),
         )
     ).tuples():
         avoid[part_id].add(worker_id)

@@ -27,5 +27,6 @@ class Sealer:
             return self._fernet.decrypt(sealed.encode()).decode()
         except InvalidToken as exc:
             raise Unavailable(
-                "A stored secret was sealed with another FARM_SECRET_KEY.", code="wrong_secret_key"
+                "A stored secret was sealed with another FARM_SECRET_KEY.",
+                code="wrong_secret_key",
             ) from exc

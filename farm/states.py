@@ -37,9 +37,16 @@ class BuildStatus(StrEnum):
 
 
 MOVES: dict[BuildStatus, frozenset[BuildStatus]] = {
-    BuildStatus.WAITING_APPROVAL: frozenset({BuildStatus.QUEUED, BuildStatus.CANCELLED}),
+    BuildStatus.WAITING_APPROVAL: frozenset(
+        {BuildStatus.QUEUED, BuildStatus.CANCELLED}
+    ),
     BuildStatus.QUEUED: frozenset(
-        {BuildStatus.RUNNING, BuildStatus.CANCELLED, BuildStatus.FAILED, BuildStatus.ERRORED}
+        {
+            BuildStatus.RUNNING,
+            BuildStatus.CANCELLED,
+            BuildStatus.FAILED,
+            BuildStatus.ERRORED,
+        }
     ),
     BuildStatus.RUNNING: frozenset(
         {

@@ -77,6 +77,8 @@ def desired(session: Session, references: list[str]) -> list[tuple[str, str | No
     known = dict(
         session.execute(
             select(Tag.reference, Tag.digest).where(Tag.reference.in_(references))
-        ).tuples()
+        )
+        .tuples()
+        .all()
     )
     return [(reference, known.get(reference)) for reference in references]

@@ -155,7 +155,9 @@ def create_token() -> Response:
             scopes=wanted.scopes,
             zone=wanted.zone,
             labels=wanted.labels,
-            expires_in=timedelta(days=wanted.expires_days) if wanted.expires_days else None,
+            expires_in=timedelta(days=wanted.expires_days)
+            if wanted.expires_days
+            else None,
             now=db.now(session),
         )
     response = jsonify({"token": token})
@@ -192,5 +194,3 @@ def change_worker(name: str) -> Response:
         fleet.set_draining(session, name, draining=wanted.draining)
     services().wakeups.scheduler()
     return Response(status=204)
-
-

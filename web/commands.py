@@ -45,7 +45,10 @@ def scheduler() -> None:
     db.upgrade(settings.database)
     with Wakeups(settings.redis_url) as wakeups:
         loop = Scheduler(
-            settings, db.Database(settings.database), Dispatcher(settings.redis_url), wakeups
+            settings,
+            db.Database(settings.database),
+            Dispatcher(settings.redis_url),
+            wakeups,
         )
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -57,7 +60,9 @@ def scheduler() -> None:
 
 
 @click.command(context_settings=_HELP)
-@click.option("--slots", type=click.IntRange(1, 256), help="Builds at once on this machine.")
+@click.option(
+    "--slots", type=click.IntRange(1, 256), help="Builds at once on this machine."
+)
 @click.option("--no-worker", is_flag=True, help="Only the control plane.")
 def up(slots: int | None, no_worker: bool) -> None:
     """Run a whole farm on this machine: Redis, web, scheduler and one worker.

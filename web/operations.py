@@ -53,7 +53,10 @@ def version() -> Response:
 def metrics() -> Response:
     """Prometheus metrics, read from the database when asked."""
     expected = services().settings.metrics_token
-    if not (expected and hmac.compare_digest(expected.encode(), (auth.bearer() or "").encode())):
+    if not (
+        expected
+        and hmac.compare_digest(expected.encode(), (auth.bearer() or "").encode())
+    ):
         auth.require("read")
     registry = CollectorRegistry()
     registry.register(_FromDatabase(services()))
@@ -104,12 +107,18 @@ class _FromDatabase:
                 session, now=now, heartbeat_s=self._services.settings.heartbeat_s
             )
             total = GaugeMetricFamily(
-                "farm_builds", "Builds by status and trigger.", labels=["status", "trigger"]
+                "farm_builds",
+                "Builds by status and trigger.",
+                labels=["status", "trigger"],
             )
             for status, trigger, count in builds:
                 total.add_metric([status, trigger], count)
-        depth = GaugeMetricFamily("farm_queue_depth", "Parts that wait for a worker.", waiting)
-        states = GaugeMetricFamily("farm_workers", "Workers by state.", labels=["state"])
+        depth = GaugeMetricFamily(
+            "farm_queue_depth", "Parts that wait for a worker.", waiting
+        )
+        states = GaugeMetricFamily(
+            "farm_workers", "Workers by state.", labels=["state"]
+        )
         for state in ("online", "draining", "engine down", "offline"):
             states.add_metric([state], sum(worker.state == state for worker in workers))
         return [total, depth, states]

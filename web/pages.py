@@ -53,7 +53,11 @@ def builds_page() -> AnyResponse:
     with services().database.read() as session:
         now = db.now(session)
         found = history.list_page(
-            session, wanted, limit=PER_PAGE, cursor=cursor, base_url=services().settings.url
+            session,
+            wanted,
+            limit=PER_PAGE,
+            cursor=cursor,
+            base_url=services().settings.url,
         )
         known = [] if render.fragment() else projects.list_projects(session)
     if render.wants_json():
@@ -87,6 +91,8 @@ def build_page(build_id: int) -> AnyResponse:
         "page_title": f"{_word(build.status)} · {build.project} {build.subject} · Farm",
         "timeline": pages_build.timeline(build, now=now),
         "rows": pages_build.waterfall(steps, now=build.finished_at or now),
+        "scale_s": pages_build.scale(steps, now=build.finished_at or now),
+        "links": pages_build.links(build),
         "attempts": pages_build.tried(build),
         "message": "\n".join(map(pages_log.clean, (build.message or "").splitlines())),
         "now": now,
@@ -102,9 +108,7 @@ def cancel(build_id: int) -> AnyResponse:
     """Ask a build to end, then show it."""
     sessions.check_form()
     sessions.require("build")
-    with services().database.write() as session:
-        builds.cancel(session, build_id, now=db.now(session))
-    services().wakeups.build(build_id)
+    actions.cancel_build(build_id)
     return redirect(f"/builds/{build_id}", 303)
 
 
@@ -113,10 +117,7 @@ def retry(build_id: int) -> AnyResponse:
     """Ask for the same again, then show the new build."""
     sessions.check_form()
     sessions.require("build")
-    with services().database.write() as session:
-        new_id = builds.retry(session, build_id, now=db.now(session)).id
-    services().wakeups.scheduler()
-    return redirect(f"/builds/{new_id}", 303)
+    return redirect(f"/builds/{actions.retry_build(build_id).id}", 303)
 
 
 @blueprint.get("/workers")
@@ -139,6 +140,7 @@ def set_draining(name: str, *, draining: bool) -> AnyResponse:
     sessions.require("admin")
     with services().database.write() as session:
         fleet.set_draining(session, name, draining=draining)
+    services().wakeups.scheduler()
     return redirect("/workers", 303)
 
 
@@ -149,7 +151,9 @@ def projects_page() -> AnyResponse:
     with services().database.read() as session:
         now = db.now(session)
         found = projects.list_projects(session)
-    return page("projects.html", projects=found, builds_of=pages_history.builds_of, now=now)
+    return page(
+        "projects.html", projects=found, builds_of=pages_history.builds_of, now=now
+    )
 
 
 @blueprint.get("/sign-in")
@@ -195,21 +199,24 @@ def ask_to_sign_in(error: Unauthenticated) -> AnyResponse:
 def _log(build: BuildView, source: tuple[int, int] | None) -> dict[str, Any]:
     """The values of the log's window: the last lines, or those around `?line=`."""
     line = request.args.get("line", type=int)
-    shown = pages_log.read(services().logs, *source, line) if source else pages_log.NOTHING
+    shown = (
+        pages_log.read(services().logs, *source, line) if source else pages_log.NOTHING
+    )
     part_id, attempt = source or (0, 0)
     return {
         "window": shown.window,
         "lines": shown.lines,
         "log_address": pages_build.log_address(build),
         "events_address": f"/api/v1/builds/{build.id}/events",
-        "log_source": f"{part_id}.{attempt}" if source else "",
-        "log_offset": shown.offset,
+        "log_place": f"{part_id}.{attempt}.{shown.offset}.0" if source else "",
         "follows": build.active and shown.window.at_end,
     }
 
 
 def _json(body: str) -> Response:
-    return Response(body, mimetype="application/json", headers={"Vary": "Accept, Cookie"})
+    return Response(
+        body, mimetype="application/json", headers={"Vary": "Accept, Cookie"}
+    )
 
 
 def _word(status: BuildStatus) -> str:

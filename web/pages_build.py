@@ -9,7 +9,7 @@ from typing import Final
 
 from farm.states import StepStatus
 from farm.views import AttemptView, BuildView, StepView
-from web import pages_log, render
+from web import pages_history, pages_log, render
 
 SCALE: Final = 1000
 """The width of the waterfall in the units of its drawing."""
@@ -28,12 +28,15 @@ class StepRow:
 
 @dataclass(frozen=True)
 class Moment:
-    """One point of the timeline, and what filled the time since the one before."""
+    """One point of the timeline, and how long the leg towards it was."""
 
     name: str
     at: datetime | None
-    took_s: float | None
+    """None: not there yet."""
     note: str
+    leg: str = ""
+    """What the time before it went into: `queue` or `build`."""
+    took_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,28 +58,48 @@ def waterfall(steps: Sequence[StepView], *, now: datetime) -> list[StepRow]:
     spans = [_span(step, now) for step in steps]
     known = [span for span in spans if span]
     origin = min((start for start, _ in known), default=now)
-    total = max((end - origin for _, end in known), default=timedelta()) or timedelta(seconds=1)
-    return [_row(step, span, origin, total) for step, span in zip(steps, spans, strict=True)]
+    total = max((end - origin for _, end in known), default=timedelta()) or timedelta(
+        seconds=1
+    )
+    return [
+        _row(step, span, origin, total) for step, span in zip(steps, spans, strict=True)
+    ]
 
 
 def timeline(build: BuildView, *, now: datetime) -> list[Moment]:
-    """Queued, started, finished: when each was, and what the time before it went into."""
-    waiting = build.waiting.sentence if build.waiting else ""
-    trigger = f"asked for by {build.trigger.value}"
-    moments = [Moment("Queued", build.created_at, None, trigger)]
+    """Queued, started, finished: when each was, and how long the way there took."""
+    ended = build.finished_at
+    moments = [Moment("Queued", build.created_at, f"{build.created_at:%-d %b %Y}, UTC")]
     if build.started_at is None:
-        ended = build.finished_at
         waited = ((ended or now) - build.created_at).total_seconds()
-        name = build.status.value.replace("_", " ").capitalize() if ended else "Waiting"
-        return [*moments, Moment(name, ended, waited, build.cause or waiting)]
+        name = _word(build) if ended else "Waiting"
+        return [*moments, Moment(name, ended, "", "queue", waited)]
     worker = f"on {build.worker}" if build.worker else ""
-    moments.append(Moment("Started", build.started_at, build.queue_s, worker))
-    took = ((build.finished_at or now) - build.started_at).total_seconds()
-    if build.finished_at:
-        name = build.status.value.capitalize()
-        return [*moments, Moment(name, build.finished_at, took, "")]
-    doing = build.phase.value.capitalize() if build.phase else "Running"
-    return [*moments, Moment(waiting and "Waiting again" or doing, None, took, waiting)]
+    moments.append(Moment("Started", build.started_at, worker, "queue", build.queue_s))
+    took = ((ended or now) - build.started_at).total_seconds()
+    name = _word(build) if ended else _doing(build)
+    return [*moments, Moment(name, ended, "", "build", took)]
+
+
+def scale(steps: Sequence[StepView], *, now: datetime) -> float:
+    """Seconds from the first step's start to the last one's end."""
+    spans = [span for span in (_span(step, now) for step in steps) if span]
+    if not spans:
+        return 0.0
+    return (
+        max(end for _, end in spans) - min(start for start, _ in spans)
+    ).total_seconds()
+
+
+def links(build: BuildView) -> dict[str, str]:
+    """Where the builds of the same project, and of the same subject, are listed."""
+    number = str(build.pull_request or "")
+    filters = pages_history.Filters(project=build.project, pull_request=number)
+    same_ref = pages_history.Filters(project=build.project, q=build.ref or "")
+    return {
+        "project": pages_history.builds_of(build.project),
+        "subject": (filters if number else same_ref).address(),
+    }
 
 
 def tried(build: BuildView) -> list[TriedOn]:
@@ -88,7 +111,9 @@ def tried(build: BuildView) -> list[TriedOn]:
     ]
 
 
-def log_address(build: BuildView, platform: str | None = None, attempt: int | None = None) -> str:
+def log_address(
+    build: BuildView, platform: str | None = None, attempt: int | None = None
+) -> str:
     """Where the whole log is, as text: the latest, or one attempt's."""
     query = {"platform": platform or "", "attempt": str(attempt or "")}
     return render.address(f"/api/v1/builds/{build.id}/log", query)
@@ -103,7 +128,10 @@ def _span(step: StepView, now: datetime) -> tuple[datetime, datetime] | None:
 
 
 def _row(
-    step: StepView, span: tuple[datetime, datetime] | None, origin: datetime, total: timedelta
+    step: StepView,
+    span: tuple[datetime, datetime] | None,
+    origin: datetime,
+    total: timedelta,
 ) -> StepRow:
     word = "cached" if step.cached else _WORDS[step.status]
     if span is None:
@@ -111,6 +139,16 @@ def _row(
     start = round(SCALE * ((span[0] - origin) / total))
     width = round(SCALE * ((span[1] - span[0]) / total))
     return StepRow(step, min(start, SCALE - 4), max(4, min(width, SCALE - start)), word)
+
+
+def _word(build: BuildView) -> str:
+    return build.status.value.replace("_", " ").capitalize()
+
+
+def _doing(build: BuildView) -> str:
+    if build.waiting:
+        return "Waiting again"
+    return build.phase.value.capitalize() if build.phase else "Running"
 
 
 _WORDS: Final = {

@@ -21,10 +21,19 @@ _HINTS: Final = {
 def page(status: int, title: str, message: str) -> Response:
     """A whole page for people; problem+json for scripts that ask a page's address for JSON."""
     if render.wants_json():
-        problem = {"type": "about:blank", "title": title, "status": status, "detail": message}
-        return Response(json.dumps(problem), status, mimetype="application/problem+json")
+        problem = {
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "detail": message,
+        }
+        return Response(
+            json.dumps(problem), status, mimetype="application/problem+json"
+        )
     if status >= 500:
-        g.setdefault("session_principal", None)  # what broke may be the database: do not ask it
+        g.setdefault(
+            "session_principal", None
+        )  # what broke may be the database: do not ask it
     return render.page(
         "error.html",
         status=status,

@@ -34,7 +34,11 @@ class Filters:
         """Read them from a request's query; words that mean nothing are left out."""
         asked = set(query.getlist("status"))
         number = query.get("pull_request", "").strip().removeprefix("#")
-        number = number if number.isascii() and number.isdecimal() and len(number) < 10 else ""
+        number = (
+            number
+            if number.isascii() and number.isdecimal() and len(number) < 10
+            else ""
+        )
         return cls(
             status=tuple(status for status in BuildStatus if status.value in asked),
             project=query.get("project", "").strip(),
@@ -109,11 +113,14 @@ class Row:
     def note(self) -> str:
         """What somebody wants to know about it first: why it waits, what it does, what went wrong."""
         build = self.build
+        said = [f"attempt {build.attempts}"] if build.attempts > 1 else []
         if build.waiting:
-            return waiting_note(build.waiting)
-        if build.phase:
-            return f"{build.phase.value} on {build.worker}"
-        return (build.cause or "") if build.finished else ""
+            said.append(waiting_note(build.waiting))
+        elif build.phase:
+            said.append(f"{build.phase.value} on {build.worker}")
+        elif build.finished and build.cause:
+            said.append(build.cause.rstrip("."))
+        return " · ".join(said)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,9 @@ def history(builds: Sequence[BuildView], *, now: datetime) -> History:
     """Rows for the builds, their bars on one scale."""
     times = [(build, *_times(build, now)) for build in builds]
     scale = _scale([queue + (build or 0.0) for _, queue, build in times])
-    return History([Row(view, _bar(queue, ran, scale)) for view, queue, ran in times], scale)
+    return History(
+        [Row(view, _bar(queue, ran, scale)) for view, queue, ran in times], scale
+    )
 
 
 def status_links(filters: Filters) -> list[StatusLink]:
@@ -180,4 +189,6 @@ def _scale(totals: Sequence[float]) -> float:
 def _bar(queue_s: float, build_s: float | None, scale: float) -> Bar:
     queue = min(SCALE, round(SCALE * queue_s / scale))
     build = min(SCALE - queue, round(SCALE * (build_s or 0.0) / scale))
-    return Bar(queue, build, queue_s, build_s, cut=queue_s + (build_s or 0.0) > 1.01 * scale)
+    return Bar(
+        queue, build, queue_s, build_s, cut=queue_s + (build_s or 0.0) > 1.01 * scale
+    )

@@ -64,11 +64,15 @@ def _json() -> object:
         raise _TooLarge(f"The body may have {MAX_BODY} bytes.")
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+            data.decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
         )
         json.dumps(value, ensure_ascii=False).encode()  # refuses half characters
     except (ValueError, RecursionError) as exc:
-        raise _Malformed("The body is not one well-formed JSON value in UTF-8.") from exc
+        raise _Malformed(
+            "The body is not one well-formed JSON value in UTF-8."
+        ) from exc
     if _depth(value) > _MAX_DEPTH:
         raise _Malformed("The body is nested too deeply.")
     return value
@@ -96,7 +100,9 @@ def _depth(value: object, level: int = 1) -> int:
 
 
 def _field_error(error: Any) -> FieldError:
-    pointer = "".join(f"/{str(place)[:_MAX_NAME]}" for place in error["loc"] if place != "[key]")
+    pointer = "".join(
+        f"/{str(place)[:_MAX_NAME]}" for place in error["loc"] if place != "[key]"
+    )
     kind, message = error["type"], error["msg"]
     if kind == "extra_forbidden":
         return FieldError(pointer, "unknown_field", "there is no such field")
@@ -120,7 +126,9 @@ def known_parameters(*names: str) -> None:
             raise Invalid(
                 "There is no such query parameter.",
                 code="unknown_parameter",
-                errors=[FieldError(f"?{name[:_MAX_NAME]}", "unknown_parameter", "unknown")],
+                errors=[
+                    FieldError(f"?{name[:_MAX_NAME]}", "unknown_parameter", "unknown")
+                ],
             )
 
 
@@ -131,7 +139,12 @@ def whole(
     text = request.args.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or not least <= int(text) <= most:
+    if (
+        not text.isascii()
+        or not text.isdigit()
+        or len(text) > 10
+        or not least <= int(text) <= most
+    ):
         raise Invalid.field(name, f"must be a whole number from {least} to {most}")
     return int(text)
 
@@ -150,7 +163,9 @@ def short_text(name: str, *, most: int = 255) -> str | None:
     if not text:
         return None
     if len(text) > most or not text.isprintable():
-        raise Invalid.field(name, f"must be printable and not longer than {most} characters")
+        raise Invalid.field(
+            name, f"must be printable and not longer than {most} characters"
+        )
     return text
 
 

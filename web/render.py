@@ -21,7 +21,15 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 def install(app: Flask) -> None:
     """Make the filters and functions of this module known to the application's templates."""
-    filters: tuple[Callable[..., Any], ...] = (ago, clock, duration, exact, ordinal, size, span)
+    filters: tuple[Callable[..., Any], ...] = (
+        ago,
+        clock,
+        duration,
+        exact,
+        ordinal,
+        size,
+        span,
+    )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_page_context)
@@ -83,7 +91,11 @@ def size(count: int | None) -> str:
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5:
-            return f"{amount:.0f} {unit}" if unit in ("B", "kB") else f"{amount:.3g} {unit}"
+            return (
+                f"{amount:.0f} {unit}"
+                if unit in ("B", "kB")
+                else f"{amount:.3g} {unit}"
+            )
         amount /= 1000
     return f"{amount:.3g} TB"
 
@@ -93,7 +105,11 @@ def ago(moment: datetime, now: datetime) -> str:
     seconds = (now - moment).total_seconds()
     if seconds < 1:
         return "now"
-    for limit, length, unit in ((90, 1, "s"), (90 * 60, _MINUTE, "min"), (36 * 3600, _HOUR, "h")):
+    for limit, length, unit in (
+        (90, 1, "s"),
+        (90 * 60, _MINUTE, "min"),
+        (36 * 3600, _HOUR, "h"),
+    ):
         if seconds < limit:
             return f"{int(seconds // length)} {unit} ago"
     if seconds < 31 * _DAY:

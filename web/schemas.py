@@ -12,9 +12,15 @@ from farm.states import Zone
 
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(check_text)]
 ProjectName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=255)
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+        max_length=255,
+    ),
 ]
-Username = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(check_text)]
+Username = Annotated[
+    str, Field(min_length=1, max_length=255), AfterValidator(check_text)
+]
 SecretValue = Annotated[
     str, Field(min_length=1, max_length=64 * 1024), AfterValidator(check_storable)
 ]

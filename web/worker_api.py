@@ -76,9 +76,17 @@ def claim(part: int, attempt: int) -> Response:
         missing = attempts.missing_at_claim(session, worker, part, attempt, now=now)
         if missing is None:
             claimed = attempts.claim(
-                session, worker, part, attempt, token, now=now, limits=FarmLimits.of(settings)
+                session,
+                worker,
+                part,
+                attempt,
+                token,
+                now=now,
+                limits=FarmLimits.of(settings),
             )
-            answer = credentials.claim_answer(session, claimed, services().sealer, settings)
+            answer = credentials.claim_answer(
+                session, claimed, services().sealer, settings
+            )
     if missing is not None:
         _changed(missing)
         raise StaleAttempt("The build cannot start: a secret is missing.")
@@ -154,7 +162,9 @@ def log(part: int, attempt: int) -> Response:
     services().wakeups.build(build_id)
     watched = services().live.watched(build_id)
     return _answer(
-        LogReceived(size=size, next_ms=_WATCHED_MS if watched else _UNWATCHED_MS, cancel=cancel)
+        LogReceived(
+            size=size, next_ms=_WATCHED_MS if watched else _UNWATCHED_MS, cancel=cancel
+        )
     )
 
 
@@ -177,7 +187,13 @@ def finish(part: int, attempt: int) -> Response:
     with services().database.write() as session:
         fleet.authenticate(session, _bearer())
         attempts.finish(
-            session, part, attempt, _claim_token(), report, now=db.now(session), limits=limits
+            session,
+            part,
+            attempt,
+            _claim_token(),
+            report,
+            now=db.now(session),
+            limits=limits,
         )
         build_id = attempts.build_of(session, part)
     _changed(build_id)

@@ -22,7 +22,9 @@ from farm.cli.workers import worker_ls, worker_token
 
 __all__ = ["project", "registry", "secret", "token", "worker_ls", "worker_token"]
 
-of_project = click.option("--project", metavar="NAME", help="For this project; default: for all.")
+of_project = click.option(
+    "--project", metavar="NAME", help="For this project; default: for all."
+)
 
 
 @click.group()
@@ -35,7 +37,9 @@ def project() -> None:
 @click.option("--repo", required=True, metavar="URL", help="Its clone URL.")
 @click.option("--git-username", metavar="NAME", help="Who reads a private repository.")
 @click.option("--git-token-stdin", is_flag=True, help="Read the git token from stdin.")
-@click.option("--git-token-file", type=file_type, help="Read the git token from a file.")
+@click.option(
+    "--git-token-file", type=file_type, help="Read the git token from a file."
+)
 @json_option
 def project_add(  # noqa: PLR0913, one argument per option
     *,
@@ -55,7 +59,9 @@ def project_add(  # noqa: PLR0913, one argument per option
         --git-username bot --git-token-stdin < token
     """
     if git_token_stdin and git_token_file:
-        raise click.UsageError("name either --git-token-stdin or --git-token-file, not both")
+        raise click.UsageError(
+            "name either --git-token-stdin or --git-token-file, not both"
+        )
     body: Json = {"name": name, "repository": repo}
     if git_username:
         body["git_username"] = git_username
@@ -81,7 +87,12 @@ def project_ls(*, as_json: bool, quiet: bool) -> None:
     print_list(
         connect().items("/projects"),
         ("NAME", "REPOSITORY", "GIT TOKEN", "CREATED"),
-        lambda p: (p["name"], p["repository"], p["has_git_token"], when(p["created_at"])),
+        lambda p: (
+            p["name"],
+            p["repository"],
+            p["has_git_token"],
+            when(p["created_at"]),
+        ),
         key="name",
         as_json=as_json,
         quiet=quiet,
@@ -115,7 +126,9 @@ def project_show(*, name: str, as_json: bool) -> None:
 
 @project.command("rm")
 @click.argument("name")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+@click.option(
+    "-y", "--yes", is_flag=True, help="Do not ask; needed without a terminal."
+)
 def project_rm(*, name: str, yes: bool) -> None:
     """Remove a project with its builds, secrets and logins.
 
@@ -125,7 +138,9 @@ def project_rm(*, name: str, yes: bool) -> None:
     """
     if not yes:
         if not may_ask():
-            raise click.UsageError("this removes the project's whole history: add --yes")
+            raise click.UsageError(
+                "this removes the project's whole history: add --yes"
+            )
         click.confirm(f"Remove {name} with its whole history?", abort=True, err=True)
     connect().delete(path_of("projects", name))
     note(f"Project {name} removed.")
@@ -139,7 +154,9 @@ def secret() -> None:
 @secret.command("set")
 @click.argument("name")
 @of_project
-@click.option("--value-file", type=file_type, help="Read the value from a file, byte for byte.")
+@click.option(
+    "--value-file", type=file_type, help="Read the value from a file, byte for byte."
+)
 def secret_set(*, name: str, project: str | None, value_file: Path | None) -> None:
     """Store a secret: from a file, from stdin, or typed unseen on a terminal.
 
@@ -199,7 +216,9 @@ def registry() -> None:
 @click.option("-u", "--username", required=True, help="Who logs in there.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
 @of_project
-def registry_login(*, host: str, username: str, password_stdin: bool, project: str | None) -> None:
+def registry_login(
+    *, host: str, username: str, password_stdin: bool, project: str | None
+) -> None:
     """Store a login, for every project or for one.
 
     \b
@@ -208,9 +227,16 @@ def registry_login(*, host: str, username: str, password_stdin: bool, project: s
       farm registry login reg.example.org -u shop --project shop/api
     """
     if not password_stdin and not may_ask():
-        raise click.UsageError("without a terminal, give the password with --password-stdin")
+        raise click.UsageError(
+            "without a terminal, give the password with --password-stdin"
+        )
     password = secret_value(None, f"Password of {username} at {host}")
-    body = {"host": host, "username": username, "password": password, "project": project}
+    body = {
+        "host": host,
+        "username": username,
+        "password": password,
+        "project": project,
+    }
     connect().post("/registries", body)
     note(f"Login to {host} stored.")
 

@@ -26,18 +26,30 @@ RECENT = 20
 ACTIVE = ["running", "queued", "waiting_approval"]
 STATUSES = [*ACTIVE, "succeeded", "failed", "errored", "cancelled", "skipped"]
 
-detach_option = click.option("-d", "--detach", is_flag=True, help="Do not follow the build.")
+detach_option = click.option(
+    "-d", "--detach", is_flag=True, help="Do not follow the build."
+)
 build_id = click.argument("build_id", metavar="ID")
 
 
 @click.command()
 @click.option("--repo", metavar="URL", help="Clone URL of the repository.")
-@click.option("--project", metavar="NAME", help="A project that the farm knows, by name.")
-@click.option("--pr", metavar="N", type=click.IntRange(1), help="Build this pull request.")
-@click.option("--ref", help="Build this branch, tag or refs/…; default: the default branch.")
+@click.option(
+    "--project", metavar="NAME", help="A project that the farm knows, by name."
+)
+@click.option(
+    "--pr", metavar="N", type=click.IntRange(1), help="Build this pull request."
+)
+@click.option(
+    "--ref", help="Build this branch, tag or refs/…; default: the default branch."
+)
 @click.option("--sha", help="Build exactly this commit of it.")
 @click.option(
-    "-t", "--tag", multiple=True, metavar="IMAGE", help="Push the image as this; repeatable."
+    "-t",
+    "--tag",
+    multiple=True,
+    metavar="IMAGE",
+    help="Push the image as this; repeatable.",
 )
 @click.option(
     "--arg",
@@ -53,18 +65,35 @@ build_id = click.argument("build_id", metavar="ID")
     callback=pairs,
     help="A label of the image; repeatable.",
 )
-@click.option("--platform", multiple=True, metavar="OS/ARCH", help="Such as linux/arm64.")
-@click.option("-f", "--file", metavar="PATH", help="The Dockerfile; default: in the context.")
-@click.option("--context", metavar="PATH", help="Directory of the repository to build in.")
+@click.option(
+    "--platform", multiple=True, metavar="OS/ARCH", help="Such as linux/arm64."
+)
+@click.option(
+    "-f", "--file", metavar="PATH", help="The Dockerfile; default: in the context."
+)
+@click.option(
+    "--context", metavar="PATH", help="Directory of the repository to build in."
+)
 @click.option("--target", metavar="STAGE", help="Build up to this stage.")
-@click.option("--secret", multiple=True, metavar="NAME", help="A stored secret; repeatable.")
+@click.option(
+    "--secret", multiple=True, metavar="NAME", help="A stored secret; repeatable."
+)
 @click.option("--no-cache", is_flag=True, help="Run every step anew.")
 @click.option("--pull", is_flag=True, help="Look for newer base images.")
-@click.option("--push/--no-push", default=None, help="Default: push when there is a --tag.")
-@click.option("--cache-from", multiple=True, metavar="IMAGE", help="A registry cache to read.")
-@click.option("--cache-to", multiple=True, metavar="IMAGE", help="A registry cache to write.")
 @click.option(
-    "--runs-on", multiple=True, metavar="LABEL", help="A label that its worker must have."
+    "--push/--no-push", default=None, help="Default: push when there is a --tag."
+)
+@click.option(
+    "--cache-from", multiple=True, metavar="IMAGE", help="A registry cache to read."
+)
+@click.option(
+    "--cache-to", multiple=True, metavar="IMAGE", help="A registry cache to write."
+)
+@click.option(
+    "--runs-on",
+    multiple=True,
+    metavar="LABEL",
+    help="A label that its worker must have.",
 )
 @click.option(
     "--timeout",
@@ -96,10 +125,21 @@ def build(*, detach: bool, as_json: bool, quiet: bool, **wanted: Any) -> None:
 
 @click.command()
 @click.option("--project", metavar="NAME", help="Only builds of this project.")
-@click.option("--pr", metavar="N", type=click.IntRange(1), help="Only builds of this pull request.")
-@click.option("-s", "--status", multiple=True, type=click.Choice(STATUSES), help="Repeatable.")
-@click.option("--q", metavar="TEXT", help="An id, #PR, or the beginning of a commit or digest.")
-@click.option("-n", "--limit", type=click.IntRange(1), help=f"At most so many; default {RECENT}.")
+@click.option(
+    "--pr",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Only builds of this pull request.",
+)
+@click.option(
+    "-s", "--status", multiple=True, type=click.Choice(STATUSES), help="Repeatable."
+)
+@click.option(
+    "--q", metavar="TEXT", help="An id, #PR, or the beginning of a commit or digest."
+)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), help=f"At most so many; default {RECENT}."
+)
 @click.option("-a", "--all", "everything", is_flag=True, help="The whole history.")
 @json_option
 @quiet_option
@@ -114,7 +154,11 @@ def ps(*, as_json: bool, quiet: bool, everything: bool, **wanted: Any) -> None:
       farm ps --project shop/api --pr 7
       farm ps --status failed --status errored --limit 50 --json
     """
-    query = {"project": wanted["project"], "pull_request": wanted["pr"], "q": wanted["q"]}
+    query = {
+        "project": wanted["project"],
+        "pull_request": wanted["pr"],
+        "q": wanted["q"],
+    }
     status, limit = list(wanted["status"]), wanted["limit"]
     if everything and limit:
         raise click.UsageError("name either --limit or --all, not both")
@@ -151,12 +195,21 @@ def show(build_id: str, *, as_json: bool) -> None:
 
 @click.command()
 @build_id
-@click.option("-f", "--follow", "following", is_flag=True, help="Follow it to the build's end.")
-@click.option("--attempt", metavar="N", type=click.IntRange(1), help="Not the latest attempt.")
+@click.option(
+    "-f", "--follow", "following", is_flag=True, help="Follow it to the build's end."
+)
+@click.option(
+    "--attempt", metavar="N", type=click.IntRange(1), help="Not the latest attempt."
+)
 @click.option("--platform", metavar="OS/ARCH", help="The log of this part.")
 @click.option("--raw", is_flag=True, help="Keep control sequences on a terminal.")
 def logs(
-    build_id: str, *, following: bool, attempt: int | None, platform: str | None, raw: bool
+    build_id: str,
+    *,
+    following: bool,
+    attempt: int | None,
+    platform: str | None,
+    raw: bool,
 ) -> None:
     """Print a build's log, or follow it.
 
@@ -170,7 +223,9 @@ def logs(
       farm logs 42 --attempt 1 > first.log
     """
     if following and (attempt or platform):
-        raise click.UsageError("--follow shows the latest attempt; leave out --attempt, --platform")
+        raise click.UsageError(
+            "--follow shows the latest attempt; leave out --attempt, --platform"
+        )
     api = connect()
     if following:
         _follow(api, build_id, raw=raw)
@@ -220,7 +275,9 @@ def cancel(build_ids: tuple[str, ...], *, as_json: bool, quiet: bool) -> None:
 @json_option
 @quiet_option
 def retry(build_id: str, *, detach: bool, as_json: bool, quiet: bool) -> None:
-    """Build the same again, as a new build that links to the old one, and follow it.
+    """Build the same again, as a new build, and follow it.
+
+    The new build links to the old one and keeps its place for its tags.
 
     \b
     Examples:
@@ -234,7 +291,9 @@ def retry(build_id: str, *, detach: bool, as_json: bool, quiet: bool) -> None:
 
 @click.command("open")
 @build_id
-@click.option("--desktop", cls=FromEnvironment, envvar=["DISPLAY", "WAYLAND_DISPLAY"], hidden=True)
+@click.option(
+    "--desktop", cls=FromEnvironment, envvar=["DISPLAY", "WAYLAND_DISPLAY"], hidden=True
+)
 def open_page(build_id: str, *, desktop: str | None) -> None:
     """Print the address of a build's page; on a desktop open it.
 
@@ -258,7 +317,9 @@ def _older_active(api: Api, query: dict[str, Any], newest: list[Json]) -> list[J
     return [item for item in active if item["id"] not in known]
 
 
-def _after_start(api: Api, started: Json, *, detach: bool, as_json: bool, quiet: bool) -> None:
+def _after_start(
+    api: Api, started: Json, *, detach: bool, as_json: bool, quiet: bool
+) -> None:
     if quiet:
         click.echo(plain(started["id"]))
     elif not (detach and as_json):
@@ -273,7 +334,12 @@ def _after_start(api: Api, started: Json, *, detach: bool, as_json: bool, quiet:
 
 
 def _follow(
-    api: Api, number: str, *, as_json: bool = False, quiet: bool = False, raw: bool = False
+    api: Api,
+    number: str,
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
+    raw: bool = False,
 ) -> None:
     """Follow to the end; leaves with the build's result as the exit code."""
     ended = follow(api, number, to=log_target(as_json=as_json, quiet=quiet), raw=raw)
@@ -284,4 +350,8 @@ def _follow(
 
 
 def _cancelled(item: Json) -> str:
-    return "cancelled." if item["status"] == "cancelled" else "will be cancelled in a moment."
+    return (
+        "cancelled."
+        if item["status"] == "cancelled"
+        else "will be cancelled in a moment."
+    )

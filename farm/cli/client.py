@@ -63,7 +63,13 @@ class Disconnected(Unreachable):
     """The request was sent, the answer did not come."""
 
 
-_KINDS = {401: NotAllowed, 403: NotAllowed, 404: NotThere, 408: Unreachable, 429: Unreachable}
+_KINDS = {
+    401: NotAllowed,
+    403: NotAllowed,
+    404: NotThere,
+    408: Unreachable,
+    429: Unreachable,
+}
 
 
 class Api:
@@ -118,7 +124,9 @@ class Api:
                 while piece := response.read1(65536):
                     yield piece
             except (OSError, HTTPException) as exc:
-                raise Unreachable(f"{self.server} broke off in the middle of its answer") from exc
+                raise Unreachable(
+                    f"{self.server} broke off in the middle of its answer"
+                ) from exc
 
     def open(  # noqa: PLR0913, the parts of a request
         self,
@@ -138,7 +146,9 @@ class Api:
             response: HTTPResponse = self._opener.open(request, timeout=timeout_s)
         except (OSError, HTTPException) as exc:
             why = getattr(exc, "reason", None) or exc
-            lost = isinstance(why, ConnectionResetError | BrokenPipeError)  # RemoteDisconnected too
+            lost = isinstance(
+                why, ConnectionResetError | BrokenPipeError
+            )  # RemoteDisconnected too
             raise (Disconnected if lost else Unreachable)(
                 f"cannot reach {self.server} ({why})"
             ) from exc
@@ -150,7 +160,9 @@ class Api:
     def _request(
         self, method: str, path: str, query: Query | None, body: Json | None
     ) -> urllib_request.Request:
-        wanted = {name: value for name, value in (query or {}).items() if value is not None}
+        wanted = {
+            name: value for name, value in (query or {}).items() if value is not None
+        }
         url = f"{self.server}/api/v1{path}"
         if wanted:
             url += "?" + urlencode(wanted, doseq=True)
@@ -175,7 +187,9 @@ class Api:
             try:
                 answer = json.loads(response.read() or b"{}")
             except (OSError, HTTPException, ValueError) as exc:
-                raise Unreachable(f"{self.server} does not answer as a farm does") from exc
+                raise Unreachable(
+                    f"{self.server} does not answer as a farm does"
+                ) from exc
         if not isinstance(answer, dict):
             raise Unreachable(f"{self.server} does not answer as a farm does")
         return answer
@@ -194,7 +208,9 @@ def path_of(*names: str) -> str:
 def _refusal(response: HTTPResponse, server: str) -> ApiError:
     status = response.status
     if status < _FIRST_ERROR:
-        return Unreachable(f"{server} redirects elsewhere; set the server to its right address")
+        return Unreachable(
+            f"{server} redirects elsewhere; set the server to its right address"
+        )
     kind = _KINDS.get(status, ApiError if status < _FIRST_SERVER_ERROR else Unreachable)
     try:
         problem = json.loads(response.read(1 << 20))
@@ -203,7 +219,9 @@ def _refusal(response: HTTPResponse, server: str) -> ApiError:
         lines = [f"{server} answered {status} {response.reason}"]
     else:
         if kind is Unreachable and problem.get("request_id"):
-            lines.append(f"The server's log knows it as request {problem['request_id']}.")
+            lines.append(
+                f"The server's log knows it as request {problem['request_id']}."
+            )
     return kind("\n".join(lines), status=status)
 
 
@@ -214,7 +232,9 @@ def _sentences(problem: Json) -> list[str]:
         for error in problem.get("errors") or []
         if "message" in error and "code" in error
     ]
-    return fields or [f"{problem.get('detail') or problem['title']} ({problem.get('code', '-')})"]
+    return fields or [
+        f"{problem.get('detail') or problem['title']} ({problem.get('code', '-')})"
+    ]
 
 
 def _field(error: Json) -> str:

@@ -81,7 +81,9 @@ class Progress:
         """Count a step that began or ended; those of an earlier attempt no longer count."""
         part, attempt = step["platform"], step["attempt"]
         with self._lock:
-            for key in [key for key in self._steps if key[0] == part and key[1] < attempt]:
+            for key in [
+                key for key in self._steps if key[0] == part and key[1] < attempt
+            ]:
                 del self._steps[key]
             self._steps[part, attempt, step["number"]] = step
 
@@ -116,7 +118,9 @@ class Progress:
 class Follower:
     """Follows one build to its end."""
 
-    def __init__(self, api: Api, build_id: str, *, log: TextIO | None, raw: bool = False) -> None:
+    def __init__(
+        self, api: Api, build_id: str, *, log: TextIO | None, raw: bool = False
+    ) -> None:
         self._api = api
         self._id = build_id
         self._log = LogWriter(log, raw=raw) if log else None
@@ -194,8 +198,12 @@ def summary(build: Json) -> str:
         head += f" in {clock(build['duration_s'])}"
     lines = [head + "."]
     if image := build["image"]:
-        lines += [f"  {tag}@{image['digest']}" for tag in image["tags"]] or [f"  {image['digest']}"]
-    lines += [f"  {line}" for line in (cause(build), build["message"], build["cure"]) if line]
+        lines += [f"  {tag}@{image['digest']}" for tag in image["tags"]] or [
+            f"  {image['digest']}"
+        ]
+    lines += [
+        f"  {line}" for line in (cause(build), build["message"], build["cure"]) if line
+    ]
     return "\n".join([*lines, f"  {build['url']}"])
 
 

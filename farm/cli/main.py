@@ -69,7 +69,9 @@ class Verbs(click.Group):
         command: click.Command = entry.load()
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
         """List the verbs by section without importing them."""
         verbs = self.list_commands(ctx)
         for title, section in SECTIONS.items():
@@ -99,8 +101,12 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--server", metavar="URL", envvar="FARM_SERVER", help="The farm to talk to.")
-@click.option("--context", metavar="NAME", envvar="FARM_CONTEXT", help="A saved server, by name.")
+@click.option(
+    "--server", metavar="URL", envvar="FARM_SERVER", help="The farm to talk to."
+)
+@click.option(
+    "--context", metavar="NAME", envvar="FARM_CONTEXT", help="A saved server, by name."
+)
 @click.option("--token", cls=FromEnvironment, envvar="FARM_TOKEN", hidden=True)
 @click.option("--no-color", cls=FromEnvironment, envvar="NO_COLOR", hidden=True)
 @click.option("--force-color", cls=FromEnvironment, envvar="FORCE_COLOR", hidden=True)

@@ -38,7 +38,9 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _KIB = 1024
 _MINUTE, _HOUR = 60, 3600
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, as the API has it."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 
 
@@ -73,7 +75,8 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for number, row in enumerate([list(headers), *cells]):
         style = _bold if number == 0 else _coloured
         texts = [
-            style(text) + " " * (width - len(text)) for text, width in zip(row, widths, strict=True)
+            style(text) + " " * (width - len(text))
+            for text, width in zip(row, widths, strict=True)
         ]
         click.echo("  ".join(texts).rstrip())
 

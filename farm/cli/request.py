@@ -36,7 +36,9 @@ _FIELDS = {
 }
 
 
-def pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def pairs(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
     """KEY=VALUE, split at the first `=`; the message does not repeat what may be a secret."""
     found: dict[str, str] = {}
     for text in values:
@@ -47,7 +49,9 @@ def pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
     return found
 
 
-def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+def length(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> int | None:
     """A length of time in seconds, from seconds, minutes or hours."""
     if value is None:
         return None
@@ -60,7 +64,9 @@ def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
 def request_body(wanted: dict[str, Any]) -> Json:
     """The body with what was asked for, and nothing else: the farm knows the defaults."""
     if bool(wanted["repo"]) == bool(wanted["project"]):
-        raise click.UsageError("name the repository: either --repo URL or --project NAME")
+        raise click.UsageError(
+            "name the repository: either --repo URL or --project NAME"
+        )
     if wanted["pr"] and wanted["ref"]:
         raise click.UsageError("name either --pr or --ref, not both")
     if wanted["push"] and not wanted["tag"]:

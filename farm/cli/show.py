@@ -73,7 +73,10 @@ def print_build(build: Json, steps: list[Json]) -> None:
     _print_attempts(build)
     if steps:
         click.echo()
-        print_table(("STEP", "STATUS", "CACHED", "TOOK", "NAME"), [_step(step) for step in steps])
+        print_table(
+            ("STEP", "STATUS", "CACHED", "TOOK", "NAME"),
+            [_step(step) for step in steps],
+        )
 
 
 def print_log(pieces: Iterable[bytes], *, raw: bool) -> None:
@@ -101,7 +104,9 @@ def _print_attempts(build: Json) -> None:
     ]
     if rows:
         click.echo()
-        print_table(("PLATFORM", "ATTEMPT", "WORKER", "OUTCOME", "REASON", "STARTED"), rows)
+        print_table(
+            ("PLATFORM", "ATTEMPT", "WORKER", "OUTCOME", "REASON", "STARTED"), rows
+        )
 
 
 def _step(step: Json) -> list[object]:

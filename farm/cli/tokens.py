@@ -26,13 +26,24 @@ def token() -> None:
 @token.command("create")
 @click.argument("name")
 @click.option(
-    "-s", "--scope", multiple=True, type=click.Choice(SCOPES), help="What it may; repeatable."
+    "-s",
+    "--scope",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="What it may; repeatable.",
 )
 @click.option("--expires-days", type=click.IntRange(1, 3650), help="Default: never.")
-@click.option("--local", is_flag=True, help="Beside the database, without a server or a token.")
+@click.option(
+    "--local", is_flag=True, help="Beside the database, without a server or a token."
+)
 @json_option
 def token_create(
-    *, name: str, scope: tuple[str, ...], expires_days: int | None, local: bool, as_json: bool
+    *,
+    name: str,
+    scope: tuple[str, ...],
+    expires_days: int | None,
+    local: bool,
+    as_json: bool,
 ) -> None:
     """Make a token and print it, the only time that it is seen.
 
@@ -49,7 +60,9 @@ def token_create(
     if local:
         from farm.cli.operate import create_local_token
 
-        made: Json = {"token": create_local_token(name, scope or ("admin",), expires_days)}
+        made: Json = {
+            "token": create_local_token(name, scope or ("admin",), expires_days)
+        }
     else:
         body: Json = {"name": name, "scopes": list(scope)}
         if expires_days:

@@ -42,7 +42,12 @@ def worker_token(
       farm worker token outsiders --zone untrusted
     """
     api = connect()
-    body: Json = {"name": name, "scopes": ["worker"], "zone": zone, "labels": list(label)}
+    body: Json = {
+        "name": name,
+        "scopes": ["worker"],
+        "zone": zone,
+        "labels": list(label),
+    }
     made = api.post("/tokens", body)
     if as_json:
         print_json(made)

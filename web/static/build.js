@@ -2,6 +2,7 @@
 
 import { lineElement } from "./logtext.js";
 import { fetchPart, replace, whileSeen } from "./refresh.js";
+import { messages } from "./stream.js";
 
 const parts = ["summary", "steps", "attempts"];
 const mostLines = 5000;
@@ -37,7 +38,7 @@ let next = Number(log.dataset.next);
 let rest = "";
 let waiting = [];
 let unseenLines = 0;
-let attempt = log.dataset.attempt;
+let place = log.dataset.place;
 
 const atBottom = () => window.innerHeight + window.scrollY >= document.documentElement.scrollHeight - 48;
 
@@ -75,31 +76,56 @@ function take(text) {
   waiting.push(...pieces);
 }
 
+// An event's id says how far the log was read: part, attempt, byte, event (web/stream.py).
+const attemptOf = (id) => id.split(".").slice(0, 2).join(".");
+
 // Another attempt has a log of its own: begin again with it.
-function turnTo(key) {
-  if (attempt && attempt !== key) {
+function turnTo(id) {
+  if (place && attemptOf(place) !== attemptOf(id)) {
     document.getElementById("lines").replaceChildren();
     next = 1;
     rest = "";
     waiting = [];
   }
-  attempt = key;
+  place = id;
 }
 
-function follow(address) {
-  const source = new EventSource(address);
-  source.addEventListener("log", (event) => {
-    turnTo(event.lastEventId.split(".").slice(0, 2).join("."));
-    take(JSON.parse(event.data).text);
-  });
-  source.addEventListener("step", refreshSoon);
-  source.addEventListener("status", refreshSoon);
-  source.addEventListener("done", () => {
-    source.close();
-    if (rest) take("\n");
-    refreshSoon();
-  });
-  window.addEventListener("pagehide", () => source.close());
+function hear({ event, data, id }) {
+  if (id) turnTo(id);
+  if (event === "log") take(JSON.parse(data).text);
+  else if (event === "step" || event === "status" || event === "done") refreshSoon();
+  if (event === "done" && rest) take("\n");
+  return event === "done";
+}
+
+// One look at the log, for when no stream is to be had.
+async function look() {
+  const response = await fetch(`${log.dataset.log}?from=${next + waiting.length}`);
+  if (!response.ok) return;
+  const text = await response.text();
+  rest = "";
+  take(text.slice(0, text.lastIndexOf("\n") + 1));
+}
+
+const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
+
+// Not an EventSource: that cannot say from which place of the log to begin.
+async function follow(address) {
+  let over = false;
+  while (!over && active()) {
+    try {
+      const headers = place ? { "Last-Event-ID": place } : {};
+      const response = await fetch(address, { headers });
+      if (response.ok) {
+        for await (const message of messages(response.body)) over = hear(message) || over;
+      } else {
+        await look();
+      }
+    } catch {
+      // The farm restarts, or the network sleeps: come back to the same place.
+    }
+    if (!over) await pause(2000);
+  }
 }
 
 pill.addEventListener("click", () => {

@@ -109,7 +109,7 @@ def _handler(farm: FakeFarm) -> type[BaseHTTPRequestHandler]:
                 self.command,
                 path,
                 parse_qs(url.query),
-                dict(self.headers.items()),
+                {name.lower(): value for name, value in self.headers.items()},
                 json.loads(raw) if raw else None,
             )
             answer = farm.answer(asked)

@@ -183,7 +183,7 @@ def test_build_leaves_the_defaults_to_the_farm(run: Run, farm: FakeFarm) -> None
     run("build", "--project", "shop/api", "--ref", "v1", "--no-push", "--detach")
 
     assert farm.asked[0].body == {"project": "shop/api", "ref": "v1", "push": False}
-    assert farm.asked[0].headers["Idempotency-Key"]
+    assert farm.asked[0].headers["idempotency-key"]
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_the_options_choose_the_farm(run: Run, farm: FakeFarm) -> None:
     assert run("--server", farm.url, "ps", FARM_SERVER=None).exit_code == 0
     assert run("ps", FARM_SERVER=None, FARM_TOKEN=None, FARM_CONTEXT="here").exit_code == 0
 
-    sent = [asked.headers["Authorization"] for asked in farm.asked]
+    sent = [asked.headers["authorization"] for asked in farm.asked]
     assert sent == ["Bearer of the context", f"Bearer {TOKEN}", "Bearer of the context"]
 
 

@@ -35,7 +35,7 @@ def test_a_stream_that_breaks_is_resumed_where_it_broke(run: Run, farm: FakeFarm
 
     assert done.exit_code == 0, done.stderr
     assert done.stdout == "#1 one\n#1 two\n#1 three\n"
-    ids = [asked.headers.get("Last-Event-ID") for asked in farm.requests(STREAM)]
+    ids = [asked.headers.get("last-event-id") for asked in farm.requests(STREAM)]
     assert ids == [None, "1.1.2", "1.1.2"]
 
 
@@ -44,7 +44,7 @@ def test_an_event_that_was_cut_off_is_asked_for_again(run: Run, farm: FakeFarm) 
     farm.on(STREAM, whole[:-2], events(log("#1 two\n"), ("done", ENDED), start=2))
 
     assert run("logs", "-f", "7").stdout == "#1 one\n#1 two\n"
-    assert farm.requests(STREAM)[1].headers["Last-Event-ID"] == "1.1.1"
+    assert farm.requests(STREAM)[1].headers["last-event-id"] == "1.1.1"
 
 
 def test_a_server_that_restarts_is_waited_for(run: Run, farm: FakeFarm) -> None:

@@ -114,7 +114,7 @@ def test_an_interrupt_asks_and_cancels(on_terminal: Start, farm: FakeFarm) -> No
     assert code == 1
     assert "Build 7 cancelled" in shown
     assert farm.requests("POST /builds/7/cancel")
-    assert farm.requests(STREAM)[1].headers["Last-Event-ID"] == "1.1.1"
+    assert farm.requests(STREAM)[1].headers["last-event-id"] == "1.1.1"
 
 
 def test_an_interrupt_asks_and_detaches(on_terminal: Start, farm: FakeFarm) -> None:
