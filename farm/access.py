@@ -51,9 +51,7 @@ class Principal:
     def require(self, scope: str) -> None:
         """Raise Forbidden unless the scope is covered."""
         if not self.may(scope):
-            raise Forbidden(
-                f"This needs a token with the scope {scope}.", code="scope_missing"
-            )
+            raise Forbidden(f"This needs a token with the scope {scope}.", code="scope_missing")
 
 
 def new_token() -> str:
@@ -70,9 +68,7 @@ def hash_of(token: str) -> str:
 def well_formed(token: str) -> bool:
     """Whether it could be one of ours."""
     body, checksum = token.removeprefix("farm_")[:30], token[-6:]
-    return (
-        len(token) == 41 and token.startswith("farm_") and _checksum(body) == checksum
-    )
+    return len(token) == 41 and token.startswith("farm_") and _checksum(body) == checksum
 
 
 def create_token(
@@ -111,13 +107,9 @@ def find_token(session: Session, token: str, *, now: datetime) -> Token:
     """The row of a token that is valid now; Unauthenticated otherwise, always alike."""
     row = None
     if well_formed(token):
-        row = session.scalars(
-            select(Token).where(Token.token_hash == hash_of(token))
-        ).first()
+        row = session.scalars(select(Token).where(Token.token_hash == hash_of(token))).first()
     if row is None or row.revoked_at or (row.expires_at and row.expires_at <= now):
-        raise Unauthenticated(
-            "The token is unknown, expired or revoked.", code="token_invalid"
-        )
+        raise Unauthenticated("The token is unknown, expired or revoked.", code="token_invalid")
     return row
 
 
@@ -195,9 +187,7 @@ def start_session(session: Session, principal: Principal, *, now: datetime) -> s
     return cookie
 
 
-def session_principal(
-    session: Session, cookie: str, *, now: datetime
-) -> Principal | None:
+def session_principal(session: Session, cookie: str, *, now: datetime) -> Principal | None:
     """Who signed in with this cookie, or None when it is unknown, idle too long or too old."""
     row = session.execute(
         select(SignIn, Token)
@@ -207,9 +197,7 @@ def session_principal(
     if row is None:
         return None
     sign_in, token = row
-    too_old = (
-        sign_in.started_at < now - SIGN_IN_LIMIT or sign_in.seen_at < now - SIGN_IN_IDLE
-    )
+    too_old = sign_in.started_at < now - SIGN_IN_LIMIT or sign_in.seen_at < now - SIGN_IN_IDLE
     if too_old or (token.expires_at and token.expires_at <= now):
         return None
     return principal_of(token)
@@ -219,9 +207,7 @@ def note_seen(session: Session, cookie: str, *, now: datetime) -> None:
     """Remember that a signed-in browser was here, at most once a minute."""
     session.execute(
         update(SignIn)
-        .where(
-            SignIn.cookie_hash == hash_of(cookie), SignIn.seen_at < now - _SEEN_EVERY
-        )
+        .where(SignIn.cookie_hash == hash_of(cookie), SignIn.seen_at < now - _SEEN_EVERY)
         .values(seen_at=now)
     )
 

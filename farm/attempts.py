@@ -100,9 +100,7 @@ def missing_at_claim(
         return None
     if part.placed_worker_id != worker.id:
         return None
-    missing = builds.missing_secrets(
-        session, build, BuildSpec.model_validate(build.spec)
-    )
+    missing = builds.missing_secrets(session, build, BuildSpec.model_validate(build.spec))
     if not missing:
         return None
     builds.fail_for_missing_secrets(session, part, missing, now=now)
@@ -183,8 +181,7 @@ def check_fence(session: Session, part_id: int, number: int, token: str) -> int:
 def cancel_asked(session: Session, build_id: int) -> bool:
     """Whether somebody asked for the build to be cancelled, and it is not too late."""
     return (
-        session.scalars(select(Build.cancel_reason).where(Build.id == build_id)).one()
-        is not None
+        session.scalars(select(Build.cancel_reason).where(Build.id == build_id)).one() is not None
     )
 
 
@@ -203,8 +200,7 @@ def record_steps(
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     latest = {report.number: report for report in reports}
     rows = [
-        {"part_id": part_id, "attempt": number, **report.model_dump()}
-        for report in latest.values()
+        {"part_id": part_id, "attempt": number, **report.model_dump()} for report in latest.values()
     ]
     statement = insert(Step)
     changing = ("name", "status", "cached", "started_at", "duration_s")
@@ -216,14 +212,12 @@ def record_steps(
         rows,
     )
     total, cached = session.execute(
-        select(
-            func.count(), func.coalesce(func.sum(case((Step.cached, 1), else_=0)), 0)
-        ).where(Step.part_id == part_id, Step.attempt == number)
+        select(func.count(), func.coalesce(func.sum(case((Step.cached, 1), else_=0)), 0)).where(
+            Step.part_id == part_id, Step.attempt == number
+        )
     ).one()
     session.execute(
-        update(Build)
-        .where(Build.id == build_id)
-        .values(steps_total=total, steps_cached=cached)
+        update(Build).where(Build.id == build_id).values(steps_total=total, steps_cached=cached)
     )
     stored = session.scalars(
         select(Step)
@@ -306,9 +300,7 @@ def hand_back(
     limits: FarmLimits,
 ) -> BuildStatus:
     """Queue a part again because its worker stops or drains; no attempt is burnt."""
-    report = Finish(
-        outcome=Outcome.HANDED_BACK, reason=Reason.WORKER_STOPPED, message=message
-    )
+    report = Finish(outcome=Outcome.HANDED_BACK, reason=Reason.WORKER_STOPPED, message=message)
     return finish(session, part_id, number, token, report, now=now, limits=limits)
 
 
@@ -320,11 +312,7 @@ def _part(session: Session, part_id: int) -> Part:
 
 
 def _is_mine(part: Part, number: int, token: str) -> bool:
-    return (
-        part.status is BuildStatus.RUNNING
-        and part.attempt == number
-        and part.claim == token
-    )
+    return part.status is BuildStatus.RUNNING and part.attempt == number and part.claim == token
 
 
 def _require(part: Part, number: int, token: str) -> None:
@@ -332,9 +320,7 @@ def _require(part: Part, number: int, token: str) -> None:
         raise StaleAttempt(STALE)
 
 
-def _was_mine(
-    session: Session, part_id: int, number: int, token: str, outcome: Outcome
-) -> bool:
+def _was_mine(session: Session, part_id: int, number: int, token: str, outcome: Outcome) -> bool:
     """Whether this very ending was recorded before: the answer was lost on its way."""
     attempt = session.get(Attempt, (part_id, number))
     return attempt is not None and attempt.claim == token and attempt.outcome is outcome

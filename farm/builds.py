@@ -20,18 +20,14 @@ from farm.spec import BuildRequest, BuildSpec
 from farm.states import BuildStatus, Trigger, Zone
 
 
-def request(
-    session: Session, wanted: BuildRequest, *, trigger: Trigger, now: datetime
-) -> Build:
+def request(session: Session, wanted: BuildRequest, *, trigger: Trigger, now: datetime) -> Build:
     """Ask for a build: it exists from now on, `queued`, or `failed` when it cannot start.
 
     A repository that is new makes its project. Raises Invalid for what a build
     cannot be, NotFound for a project that does not exist.
     """
     if len(wanted.platforms) > 1:
-        raise Invalid.field(
-            "platforms", "one platform per build for now", code="several_platforms"
-        )
+        raise Invalid.field("platforms", "one platform per build for now", code="several_platforms")
     if wanted.project is not None:
         project = projects.find(session, wanted.project)
     else:
@@ -91,9 +87,7 @@ def cancel(
                 reason=reason,
             )
     if running and build.cancel_reason is None:
-        session.execute(
-            update(Build).where(Build.id == build.id).values(cancel_reason=reason)
-        )
+        session.execute(update(Build).where(Build.id == build.id).values(cancel_reason=reason))
         session.add(
             Event(
                 build_id=build.id,
@@ -157,9 +151,7 @@ def fail_for_missing_secrets(
     )
 
 
-def _new_build(
-    project: Project, spec: BuildSpec, *, trigger: Trigger, now: datetime
-) -> Build:
+def _new_build(project: Project, spec: BuildSpec, *, trigger: Trigger, now: datetime) -> Build:
     return Build(
         project_id=project.id,
         status=BuildStatus.QUEUED,
@@ -176,9 +168,7 @@ def _new_build(
 
 def _start(session: Session, build: Build, spec: BuildSpec, *, now: datetime) -> Build:
     platforms: list[str | None] = [*spec.platforms] or [None]
-    parts = [
-        Part(platform=platform, waiting_reason=WaitReason.NEW) for platform in platforms
-    ]
+    parts = [Part(platform=platform, waiting_reason=WaitReason.NEW) for platform in platforms]
     lifecycle.begin(session, build, parts, now=now)
     missing = missing_secrets(session, build, spec)
     if missing:
@@ -187,9 +177,7 @@ def _start(session: Session, build: Build, spec: BuildSpec, *, now: datetime) ->
     return build
 
 
-def _pin(
-    session: Session, build: Build, spec: BuildSpec, sha: str, *, now: datetime
-) -> None:
+def _pin(session: Session, build: Build, spec: BuildSpec, sha: str, *, now: datetime) -> None:
     commit = tags.learn_commit(
         session, project_id=build.project_id, ref=spec.git_ref, sha=sha, now=now
     )

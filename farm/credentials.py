@@ -65,9 +65,7 @@ def credentials_for(
             host=row.host, username=row.username, password=sealer.open(row.sealed)
         )
         for row in session.scalars(
-            select(Registry)
-            .where(Registry.scope_id.in_(scopes))
-            .order_by(Registry.scope_id)
+            select(Registry).where(Registry.scope_id.in_(scopes)).order_by(Registry.scope_id)
         )
     }
     secrets = {

@@ -38,21 +38,21 @@ class Instant(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Naive UTC for SQLite, as it is for Postgres."""
         if value is None or dialect.name != "sqlite":
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(
-        self, value: datetime | None, dialect: Dialect
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002  # SQLAlchemy's signature
     ) -> datetime | None:
+        """Aware UTC, whatever the driver gives."""
         if value is None:
             return None
-        return (
-            value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        )
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Database:
@@ -71,9 +71,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that commits at the end, or rolls back on an error."""
-        with _translated(), Session(self._writer, expire_on_commit=False) as session:
-            with session.begin():
-                yield session
+        with (
+            _translated(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -93,23 +96,17 @@ def parse_url(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
-            raise SettingsError(
-                "FARM_DATABASE_URL: SQLite needs a file, sqlite:///path"
-            )
+            raise SettingsError("FARM_DATABASE_URL: SQLite needs a file, sqlite:///path")
         return parsed
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
-    raise SettingsError(
-        "FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://"
-    )
+    raise SettingsError("FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://")
 
 
 def now(session: Session) -> datetime:
     """The database's clock: the only one that decides anything. Read once per transaction."""
     if session.get_bind().dialect.name == "sqlite":
-        moment = session.execute(
-            text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
-        ).scalar_one()
+        moment = session.execute(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
         return datetime.fromisoformat(str(moment)).replace(tzinfo=UTC)
     moment = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     assert isinstance(moment, datetime)
@@ -153,17 +150,13 @@ def _translated() -> Iterator[None]:
     except (OperationalError, PoolTimeout) as exc:
         if isinstance(exc, OperationalError) and _is_a_bug(exc):
             raise
-        raise Unavailable(
-            "The database does not answer.", code="database_unavailable"
-        ) from exc
+        raise Unavailable("The database does not answer.", code="database_unavailable") from exc
 
 
 def _is_a_bug(error: OperationalError) -> bool:
     """SQLite calls a wrong statement operational too."""
     text_of = str(error.orig)
-    return (
-        "no such" in text_of or "syntax error" in text_of or "has no column" in text_of
-    )
+    return "no such" in text_of or "syntax error" in text_of or "has no column" in text_of
 
 
 def _alembic(url: str) -> Config:

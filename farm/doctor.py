@@ -43,9 +43,7 @@ def control_plane() -> Iterator[Finding]:
         settings = farm_settings.load().settings
     except SettingsError as exc:
         detail = "; ".join(str(exc).splitlines())
-        yield Finding(
-            "settings", ok=False, detail=detail, cure="Mend the variables named here."
-        )
+        yield Finding("settings", ok=False, detail=detail, cure="Mend the variables named here.")
         return
     yield Finding("settings", ok=True, detail="every FARM_ variable is understood")
     yield database(settings)
@@ -71,9 +69,7 @@ def database(settings: Settings) -> Finding:
         )
     if found != newest:
         detail = f"is at {found}, this version needs {newest}" if found else "is empty"
-        return Finding(
-            "database", ok=False, detail=detail, cure="Run `farm db upgrade`."
-        )
+        return Finding("database", ok=False, detail=detail, cure="Run `farm db upgrade`.")
     return Finding("database", ok=True, detail=f"answers, at {found}")
 
 
@@ -82,10 +78,7 @@ def revision(url: str) -> str | None:
     from farm import db
 
     parsed = db.parse_url(url)
-    if (
-        parsed.get_backend_name() == "sqlite"
-        and not Path(parsed.database or "").exists()
-    ):
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
         return None
     return db.current(url)
 
@@ -145,9 +138,7 @@ def data_dir(settings: Settings) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=path):
             free = shutil.disk_usage(path).free
     except OSError as exc:
-        yield Finding(
-            "data directory", ok=False, detail=f"{path}: {exc.strerror}", cure=cure
-        )
+        yield Finding("data directory", ok=False, detail=f"{path}: {exc.strerror}", cure=cure)
         return
     yield Finding("data directory", ok=True, detail=f"{path} is writable")
     yield Finding(

@@ -59,11 +59,9 @@ def end_attempt(
         _learn_warmth(session, build, part, number, now=now)
         return _end(session, part, BuildStatus.SUCCEEDED, None, "", now=now)
     reason = report.reason or Reason.UNKNOWN
-    if build.cancel_reason is not None and part.published_at is None:
-        if report.outcome is not Outcome.FAILED:
-            return _end(
-                session, part, BuildStatus.CANCELLED, build.cancel_reason, "", now=now
-            )
+    cancelled = build.cancel_reason is not None and part.published_at is None
+    if cancelled and report.outcome is not Outcome.FAILED:
+        return _end(session, part, BuildStatus.CANCELLED, build.cancel_reason, "", now=now)
     if report.outcome is Outcome.FAILED:
         return _end(session, part, BuildStatus.FAILED, reason, report.message, now=now)
     burns = reason.fault is not Fault.WAIT and report.outcome is not Outcome.HANDED_BACK
@@ -77,9 +75,7 @@ def end_attempt(
     )
 
 
-def _close(
-    session: Session, part: Part, number: int, report: Finish, *, now: datetime
-) -> None:
+def _close(session: Session, part: Part, number: int, report: Finish, *, now: datetime) -> None:
     session.execute(
         update(Attempt)
         .where(Attempt.part_id == part.id, Attempt.number == number)

@@ -95,9 +95,7 @@ class StaleAttempt(Conflict):
 
     code = "stale_attempt"
 
-    def __init__(
-        self, message: str, *, tags: Sequence[tuple[str, str | None]] = ()
-    ) -> None:
+    def __init__(self, message: str, *, tags: Sequence[tuple[str, str | None]] = ()) -> None:
         super().__init__(message)
         self.tags = tuple(tags)
 

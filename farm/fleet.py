@@ -18,9 +18,7 @@ ONLINE_BEATS = 3
 """A worker that missed so many check-ins in a row counts as offline."""
 
 
-def enrol(
-    session: Session, bearer: str, wanted: Enrolment, *, now: datetime
-) -> Enrolled:
+def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) -> Enrolled:
     """Exchange an enrolment token for a worker's own.
 
     The same instance gets its old name again (its lost token is void); a name that
@@ -28,14 +26,10 @@ def enrol(
     """
     token = find_token(session, bearer, now=now)
     if "worker" not in token.scopes:
-        raise Forbidden(
-            "This needs an enrolment token (scope worker).", code="scope_missing"
-        )
+        raise Forbidden("This needs an enrolment token (scope worker).", code="scope_missing")
     check_protocol(wanted.protocol)
     own = new_token()
-    worker = session.scalars(
-        select(Worker).where(Worker.instance == wanted.instance)
-    ).first()
+    worker = session.scalars(select(Worker).where(Worker.instance == wanted.instance)).first()
     if worker is None:
         worker = Worker(
             name=_free_name(session, wanted.name),
@@ -63,9 +57,7 @@ def authenticate(session: Session, bearer: str) -> Worker:
         .where(Worker.token_hash == hash_of(bearer))
     ).first()
     if row is None or row[1] is not None:
-        raise Unauthenticated(
-            "The worker's token is unknown or revoked.", code="token_invalid"
-        )
+        raise Unauthenticated("The worker's token is unknown or revoked.", code="token_invalid")
     worker: Worker = row[0]
     return worker
 
@@ -79,9 +71,7 @@ def check_protocol(protocol: int) -> None:
         )
 
 
-def check_in(
-    session: Session, worker: Worker, report: CheckIn, *, now: datetime
-) -> bool:
+def check_in(session: Session, worker: Worker, report: CheckIn, *, now: datetime) -> bool:
     """Record what a worker says of itself; returns whether it may matter to placement."""
     check_protocol(report.protocol)
     before = (
@@ -106,9 +96,7 @@ def online(worker: Worker, *, now: datetime, heartbeat_s: float) -> bool:
     return now - worker.last_seen_at <= timedelta(seconds=ONLINE_BEATS * heartbeat_s)
 
 
-def list_workers(
-    session: Session, *, now: datetime, heartbeat_s: float
-) -> list[WorkerView]:
+def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list[WorkerView]:
     """Every worker, by name, with how many of its slots are taken."""
     busy = dict(
         session.execute(
@@ -146,10 +134,7 @@ def list_workers(
 def set_draining(session: Session, name: str, *, draining: bool) -> None:
     """Stop, or go on, giving builds to a worker; what it runs goes on to its end."""
     done = session.execute(
-        update(Worker)
-        .where(Worker.name == name)
-        .values(draining=draining)
-        .returning(Worker.id)
+        update(Worker).where(Worker.name == name).values(draining=draining).returning(Worker.id)
     ).first()
     if done is None:
         raise NotFound("There is no such worker.", code="worker_not_found")
@@ -168,8 +153,4 @@ def _free_name(session: Session, wanted: str) -> str:
     )
     if wanted not in taken:
         return wanted
-    return next(
-        f"{wanted}-{n}"
-        for n in range(2, len(taken) + 3)
-        if f"{wanted}-{n}" not in taken
-    )
+    return next(f"{wanted}-{n}" for n in range(2, len(taken) + 3) if f"{wanted}-{n}" not in taken)

@@ -64,7 +64,4 @@ def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return [
-        _unwrapped(ipaddress.ip_address(str(entry[4][0]).split("%")[0]))
-        for entry in found
-    ]
+    return [_unwrapped(ipaddress.ip_address(str(entry[4][0]).split("%")[0])) for entry in found]

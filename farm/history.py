@@ -71,9 +71,7 @@ def list_page(
         query = query.where(condition)
     if cursor is not None:
         query = query.where(Build.id < _id_of(cursor))
-    rows = (
-        session.execute(query.order_by(Build.id.desc()).limit(limit + 1)).tuples().all()
-    )
+    rows = session.execute(query.order_by(Build.id.desc()).limit(limit + 1)).tuples().all()
     shown = rows[:limit]
     return BuildPage(
         items=_views(session, shown, base_url),
@@ -144,9 +142,7 @@ def _latest_attempts(
     )
     if platform is not None:
         query = query.where(Part.platform == platform)
-    latest = {
-        part.id: (part, number) for part, number in session.execute(query).tuples()
-    }
+    latest = {part.id: (part, number) for part, number in session.execute(query).tuples()}
     return list(latest.values())
 
 
@@ -186,20 +182,14 @@ def _search(q: str) -> ColumnElement[bool]:
 
 def _id_of(cursor: str) -> int:
     if not re.fullmatch(r"[0-9]{1,16}", cursor) or int(cursor) > MAX_ID:
-        raise Invalid(
-            "The cursor is not one that the farm gave.", code="cursor_invalid"
-        )
+        raise Invalid("The cursor is not one that the farm gave.", code="cursor_invalid")
     return int(cursor)
 
 
-def _views(
-    session: Session, rows: Sequence[tuple[Build, str]], base_url: str
-) -> list[BuildView]:
+def _views(session: Session, rows: Sequence[tuple[Build, str]], base_url: str) -> list[BuildView]:
     ids = [build.id for build, _ in rows]
     parts: dict[int, list[Part]] = defaultdict(list)
-    for part in session.scalars(
-        select(Part).where(Part.build_id.in_(ids)).order_by(Part.id)
-    ):
+    for part in session.scalars(select(Part).where(Part.build_id.in_(ids)).order_by(Part.id)):
         parts[part.build_id].append(part)
     part_ids = [part.id for group in parts.values() for part in group]
     attempts: dict[int, list[Attempt]] = defaultdict(list)
@@ -207,10 +197,7 @@ def _views(
         select(Attempt).where(Attempt.part_id.in_(part_ids)).order_by(Attempt.number)
     ):
         attempts[attempt.part_id].append(attempt)
-    return [
-        _view(build, project, parts[build.id], attempts, base_url)
-        for build, project in rows
-    ]
+    return [_view(build, project, parts[build.id], attempts, base_url) for build, project in rows]
 
 
 def _view(
@@ -259,9 +246,7 @@ def _waiting(build: Build, parts: Sequence[Part]) -> Waiting | None:
             eta = None
             if part.eta_low_s is not None and part.eta_high_s is not None:
                 eta = (part.eta_low_s, part.eta_high_s)
-            return Waiting(
-                reason=part.waiting_reason, position=part.waiting_position, eta_s=eta
-            )
+            return Waiting(reason=part.waiting_reason, position=part.waiting_position, eta_s=eta)
     return None
 
 
@@ -289,6 +274,4 @@ def _part_view(part: Part, attempts: Sequence[Attempt]) -> PartView:
 def _image(build: Build) -> ImageView | None:
     if build.image_digest is None:
         return None
-    return ImageView(
-        digest=build.image_digest, tags=build.image_tags, size=build.image_size
-    )
+    return ImageView(digest=build.image_digest, tags=build.image_tags, size=build.image_size)

@@ -20,9 +20,7 @@ from farm.reasons import Reason
 from farm.states import MOVES, TERMINAL, BuildStatus, status_of_parts
 
 
-def begin(
-    session: Session, build: Build, parts: Sequence[Part], *, now: datetime
-) -> None:
+def begin(session: Session, build: Build, parts: Sequence[Part], *, now: datetime) -> None:
     """Record a build that has just been asked for, in the status it was made with."""
     session.add(build)
     session.flush()
@@ -30,11 +28,7 @@ def begin(
         part.build_id = build.id
         part.status = build.status
         session.add(part)
-    session.add(
-        Event(
-            build_id=build.id, at=now, kind="build", to_status=build.status, detail={}
-        )
-    )
+    session.add(Event(build_id=build.id, at=now, kind="build", to_status=build.status, detail={}))
     session.flush()
 
 
@@ -101,9 +95,7 @@ def _follow(
     session.flush()
     build = session.get_one(Build, build_id, populate_existing=True)
     source = build.status
-    statuses = session.scalars(
-        select(Part.status).where(Part.build_id == build_id)
-    ).all()
+    statuses = session.scalars(select(Part.status).where(Part.build_id == build_id)).all()
     target = status_of_parts(statuses)
     if target is source:
         return source

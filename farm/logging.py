@@ -38,6 +38,4 @@ def configure(settings: Settings) -> None:
             ],
         )
     )
-    logging.basicConfig(
-        handlers=[handler], level=max(level, logging.WARNING), force=True
-    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

@@ -48,9 +48,7 @@ class LogStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def append(
-        self, part_id: int, attempt: int, offset: int, data: bytes, *, now: datetime
-    ) -> int:
+    def append(self, part_id: int, attempt: int, offset: int, data: bytes, *, now: datetime) -> int:
         """Store bytes that begin at `offset`; returns how many there are now.
 
         What is there already is passed over; after a gap nothing is stored: the

@@ -106,9 +106,7 @@ class Commit(Base):
     __table_args__ = (UniqueConstraint("project_id", "ref", "sha"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(
-        ForeignKey("projects.id", ondelete="CASCADE")
-    )
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     ref: Mapped[str] = mapped_column(String(512))
     sha: Mapped[str] = mapped_column(String(64))
     commit_date: Mapped[datetime | None]
@@ -123,18 +121,14 @@ class Build(Base):
         Index("ix_builds_project_id_id", "project_id", "id"),
         Index("ix_builds_status_id", "status", "id"),
         Index("ix_builds_project_id_status_id", "project_id", "status", "id"),
-        Index(
-            "ix_builds_project_id_pull_request_id", "project_id", "pull_request", "id"
-        ),
+        Index("ix_builds_project_id_pull_request_id", "project_id", "pull_request", "id"),
         Index("ix_builds_sha", "sha"),
         Index("ix_builds_image_digest", "image_digest"),
         {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(
-        ForeignKey("projects.id", ondelete="CASCADE")
-    )
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     status: Mapped[BuildStatus]
     reason: Mapped[Reason | None]
     message: Mapped[str | None] = mapped_column(Text)
@@ -182,9 +176,7 @@ class Part(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    build_id: Mapped[int] = mapped_column(
-        ForeignKey("builds.id", ondelete="CASCADE"), index=True
-    )
+    build_id: Mapped[int] = mapped_column(ForeignKey("builds.id", ondelete="CASCADE"), index=True)
     platform: Mapped[str | None] = mapped_column(String(32))
     status: Mapped[BuildStatus]
     attempt: Mapped[int] = mapped_column(default=1)
@@ -213,9 +205,7 @@ class Attempt(Base):
     """One execution of a part on one worker."""
 
     __tablename__ = "attempts"
-    __table_args__ = (
-        Index("ix_attempts_worker_id_started_at", "worker_id", "started_at"),
-    )
+    __table_args__ = (Index("ix_attempts_worker_id_started_at", "worker_id", "started_at"),)
 
     part_id: Mapped[int] = mapped_column(
         ForeignKey("parts.id", ondelete="CASCADE"), primary_key=True
@@ -361,9 +351,7 @@ class Secret(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     scope_id: Mapped[int] = mapped_column(default=0)
-    project_id: Mapped[int | None] = mapped_column(
-        ForeignKey("projects.id", ondelete="CASCADE")
-    )
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(128))
     sealed: Mapped[str] = mapped_column(Text)
     updated_at: Mapped[datetime]
@@ -377,9 +365,7 @@ class Registry(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     scope_id: Mapped[int] = mapped_column(default=0)
-    project_id: Mapped[int | None] = mapped_column(
-        ForeignKey("projects.id", ondelete="CASCADE")
-    )
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     host: Mapped[str] = mapped_column(String(255))
     username: Mapped[str] = mapped_column(String(255))
     sealed: Mapped[str] = mapped_column(Text)

@@ -154,9 +154,7 @@ def place(
             waiting[part.part_id] = Why(reason)
     stay: list[tuple[WaitingPart, WaitReason]] = []
     for rank in sorted({_RANK[part.priority] for part in able}):
-        stay += _place_class(
-            [p for p in able if _RANK[p.priority] == rank], eligible, floor
-        )
+        stay += _place_class([p for p in able if _RANK[p.priority] == rank], eligible, floor)
     slots_s = [seconds for line in floor.frees_in_s.values() for seconds in line]
     for position, (part, reason) in enumerate(stay, start=1):
         mean_s = _mean_s(warm.get(part.cache_key, {}))
@@ -253,9 +251,7 @@ def _place_class(
         stay.append(part)
     left: list[tuple[WaitingPart, WaitReason]] = []
     for part in _in_turn(stay, floor):
-        reason = _capped(part, floor) or _cold_start(
-            part, eligible[part.part_id], floor
-        )
+        reason = _capped(part, floor) or _cold_start(part, eligible[part.part_id], floor)
         if reason is not None:
             left.append((part, reason))
     return left
@@ -293,9 +289,7 @@ def _capped(part: WaitingPart, floor: _Floor) -> WaitReason | None:
     return None
 
 
-def _warm_and_free(
-    part: WaitingPart, eligible: Sequence[WorkerState], floor: _Floor
-) -> int | None:
+def _warm_and_free(part: WaitingPart, eligible: Sequence[WorkerState], floor: _Floor) -> int | None:
     """Rule 4a: the warm worker with the most free slots."""
     warm = floor.warm.get(part.cache_key, {})
     free = [w for w in eligible if w.worker_id in warm and floor.free[w.worker_id] > 0]
@@ -304,9 +298,7 @@ def _warm_and_free(
     return max(free, key=lambda w: (floor.free[w.worker_id], -w.worker_id)).worker_id
 
 
-def _first_free(
-    part: WaitingPart, eligible: Sequence[WorkerState], floor: _Floor
-) -> int | None:
+def _first_free(part: WaitingPart, eligible: Sequence[WorkerState], floor: _Floor) -> int | None:
     ranked = cold_order(part.cache_key, eligible)
     return next((w.worker_id for w in ranked if floor.free[w.worker_id] > 0), None)
 
@@ -319,11 +311,7 @@ def _cold_start(
     lines = [w for w in eligible if w.worker_id in warm]
     shortest = min(lines, key=lambda w: _line_s(w, part, floor)) if lines else None
     free = _first_free(part, eligible, floor)
-    if (
-        free is not None
-        and shortest
-        and _line_s(shortest, part, floor) > _cold_extra_s(warm)
-    ):
+    if free is not None and shortest and _line_s(shortest, part, floor) > _cold_extra_s(warm):
         shortest = None
     if shortest:
         floor.lines[shortest.worker_id] += 1

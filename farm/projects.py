@@ -34,9 +34,7 @@ def add(
     ).first()
     if taken:
         what = "name" if taken.name == name else "repository"
-        raise Conflict(
-            f"A project with that {what} exists already.", code="project_exists"
-        )
+        raise Conflict(f"A project with that {what} exists already.", code="project_exists")
     project = Project(
         name=name,
         owner=name.rpartition("/")[0] or name,
@@ -76,9 +74,7 @@ def ensure(session: Session, repository: str, *, now: datetime) -> Project:
         with session.begin_nested():
             return add(session, name=name, repository=repository, now=now)
     except (Conflict, IntegrityError):
-        made = of_repository(
-            session, repository
-        )  # somebody asked for it in the same moment
+        made = of_repository(session, repository)  # somebody asked for it in the same moment
         if made is None:
             raise
         return made
@@ -89,25 +85,18 @@ def free_name(session: Session, wanted: str) -> str:
     taken = set(
         session.scalars(
             select(Project.name).where(
-                (Project.name == wanted)
-                | Project.name.startswith(f"{wanted}-", autoescape=True)
+                (Project.name == wanted) | Project.name.startswith(f"{wanted}-", autoescape=True)
             )
         )
     )
     if wanted not in taken:
         return wanted
-    return next(
-        f"{wanted}-{n}"
-        for n in range(2, len(taken) + 3)
-        if f"{wanted}-{n}" not in taken
-    )
+    return next(f"{wanted}-{n}" for n in range(2, len(taken) + 3) if f"{wanted}-{n}" not in taken)
 
 
 def list_projects(session: Session) -> list[ProjectView]:
     """Every project, by name."""
-    return [
-        view(row) for row in session.scalars(select(Project).order_by(Project.name))
-    ]
+    return [view(row) for row in session.scalars(select(Project).order_by(Project.name))]
 
 
 def view(project: Project) -> ProjectView:
@@ -131,15 +120,11 @@ def remove(session: Session, name: str) -> None:
         .limit(1)
     ).first()
     if busy:
-        raise Conflict(
-            "A build of the project is not over: cancel it first.", code="project_busy"
-        )
+        raise Conflict("A build of the project is not over: cancel it first.", code="project_busy")
     builds = select(Build.id).where(Build.project_id == project.id)
     session.execute(delete(Tag).where(Tag.build_id.in_(builds)))
     session.execute(
-        update(Build)
-        .where(Build.project_id == project.id)
-        .values(retry_of=None, commit_id=None)
+        update(Build).where(Build.project_id == project.id).values(retry_of=None, commit_id=None)
     )
     session.execute(delete(Build).where(Build.project_id == project.id))
     session.execute(delete(Commit).where(Commit.project_id == project.id))
@@ -157,9 +142,7 @@ def set_secret(
 ) -> SecretView:
     """Store a secret, replacing the one of that name and project."""
     if len(value) < 4:
-        raise Invalid.field(
-            "value", "must have at least 4 characters: a shorter one hides nothing"
-        )
+        raise Invalid.field("value", "must have at least 4 characters: a shorter one hides nothing")
     scope_id = find(session, project).id if project else 0
     row = session.scalars(
         select(Secret).where(Secret.scope_id == scope_id, Secret.name == name)
@@ -179,18 +162,14 @@ def list_secrets(session: Session) -> list[SecretView]:
         .outerjoin(Project, Project.id == Secret.project_id)
         .order_by(Secret.name)
     )
-    return [
-        SecretView(name=s.name, project=p, updated_at=s.updated_at) for s, p in rows
-    ]
+    return [SecretView(name=s.name, project=p, updated_at=s.updated_at) for s, p in rows]
 
 
 def remove_secret(session: Session, name: str, project: str | None) -> None:
     """Forget a secret."""
     scope_id = find(session, project).id if project else 0
     gone = session.execute(
-        delete(Secret)
-        .where(Secret.scope_id == scope_id, Secret.name == name)
-        .returning(Secret.id)
+        delete(Secret).where(Secret.scope_id == scope_id, Secret.name == name).returning(Secret.id)
     ).first()
     if gone is None:
         raise NotFound("There is no such secret.", code="secret_not_found")
@@ -227,9 +206,7 @@ def list_registries(session: Session) -> list[RegistryView]:
         .order_by(Registry.host)
     )
     return [
-        RegistryView(
-            host=r.host, username=r.username, project=p, updated_at=r.updated_at
-        )
+        RegistryView(host=r.host, username=r.username, project=p, updated_at=r.updated_at)
         for r, p in rows
     ]
 

@@ -43,7 +43,7 @@ class Reason(StrEnum):
     DOCKERFILE_INVALID = "dockerfile_invalid"
     BASE_IMAGE_UNAVAILABLE = "base_image_unavailable"
     CONFIGURATION_INVALID = "configuration_invalid"
-    SECRET_MISSING = "secret_missing"
+    SECRET_MISSING = "secret_missing"  # noqa: S105
     WORKER_LOST = "worker_lost"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     WORKER_STOPPED = "worker_stopped"

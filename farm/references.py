@@ -15,9 +15,7 @@ MAX_URL = 2048
 MAX_REF = 255
 MAX_PATH = 1024
 
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -48,16 +46,7 @@ def check_storable(value: str) -> str:
 
 def parse_repository_url(value: str) -> SplitResult:
     """A clone URL over http(s), taken apart; no credentials, query or fragment in it."""
-    if len(value) > MAX_URL:
-        raise ValueError(f"must not be longer than {MAX_URL} characters")
-    check_text(value)
-    if "\\" in value or " " in value or not value.isascii():
-        raise ValueError("must be plain ASCII without spaces or backslashes")
-    try:
-        url = urlsplit(value)
-        port = url.port
-    except ValueError as exc:
-        raise ValueError("is not a URL") from exc
+    url = _split_url(value)
     if url.scheme not in ("https", "http"):
         raise ValueError("must be a clone URL that begins with https://")
     if "@" in url.netloc:
@@ -69,13 +58,27 @@ def parse_repository_url(value: str) -> SplitResult:
     host = url.hostname or ""
     if not (_HOST.match(host) or (url.netloc.startswith("[") and ":" in host)):
         raise ValueError("must name a host")
-    if port == 0:
-        raise ValueError("must name a possible port")
     segments = url.path.strip("/").split("/")
     if not url.path.strip("/") or any(s in ("", ".", "..") for s in segments):
         raise ValueError("must have a path such as /owner/name")
     if any(segment.startswith("-") for segment in segments):
         raise ValueError("must not have a path segment that begins with a dash")
+    return url
+
+
+def _split_url(value: str) -> SplitResult:
+    if len(value) > MAX_URL:
+        raise ValueError(f"must not be longer than {MAX_URL} characters")
+    check_text(value)
+    if "\\" in value or " " in value or not value.isascii():
+        raise ValueError("must be plain ASCII without spaces or backslashes")
+    try:
+        url = urlsplit(value)
+        possible = url.port != 0
+    except ValueError as exc:
+        raise ValueError("is not a URL") from exc
+    if not possible:
+        raise ValueError("must name a possible port")
     return url
 
 
@@ -113,12 +116,7 @@ def check_repository_path(value: str) -> str:
     check_text(value)
     if not value or len(value.encode()) > MAX_PATH:
         raise ValueError(f"must be 1 to {MAX_PATH} bytes long")
-    if (
-        value.startswith(("/", "-", "~"))
-        or "\\" in value
-        or "://" in value
-        or ":" in value
-    ):
+    if value.startswith(("/", "-", "~")) or "\\" in value or "://" in value or ":" in value:
         raise ValueError("must be a path from the repository's root")
     parts = [part for part in value.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -154,9 +152,7 @@ def parse_image_reference(value: str) -> ImageReference:
         raise ValueError("must be a tag, not a digest")
     match = _IMAGE.match(value)
     if not match or value.endswith("\n"):
-        raise ValueError(
-            "must be an image reference such as registry.example/owner/name:tag"
-        )
+        raise ValueError("must be an image reference such as registry.example/owner/name:tag")
     domain, path, tag = match["domain"], match["path"], match["tag"] or "latest"
     if domain and not (("." in domain) or (":" in domain) or domain == "localhost"):
         domain, path = None, f"{domain}/{path}"
@@ -185,7 +181,5 @@ def check_registry_host(value: str) -> str:
     ):
         return DOCKER_HUB
     if not re.fullmatch(_DOMAIN, host):
-        raise ValueError(
-            "must be a registry's host, such as registry.example or localhost:5000"
-        )
+        raise ValueError("must be a registry's host, such as registry.example or localhost:5000")
     return host

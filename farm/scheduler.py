@@ -116,9 +116,7 @@ class Scheduler:
         try:
             self._dispatcher.send(message.worker, message.part_id, message.attempt)
         except SEND_ERRORS as exc:
-            log.warning(
-                "message_not_sent", part_id=message.part_id, error=type(exc).__name__
-            )
+            log.warning("message_not_sent", part_id=message.part_id, error=type(exc).__name__)
 
 
 def dispatch(
@@ -201,8 +199,7 @@ def _state_of(worker: Worker, settings: Settings, *, now: datetime) -> WorkerSta
         slots=worker.slots,
         platforms=frozenset(worker.platforms),
         containerd_store=worker.containerd_store,
-        online=worker.engine_ok
-        and online(worker, now=now, heartbeat_s=settings.heartbeat_s),
+        online=worker.engine_ok and online(worker, now=now, heartbeat_s=settings.heartbeat_s),
         draining=worker.draining,
         disk_ok=worker.disk_free >= settings.disk_watermark,
     )

@@ -23,15 +23,13 @@ from farm.errors import SettingsError
 
 def default_data_dir() -> Path:
     """Where a farm keeps its files when nobody says otherwise."""
-    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return Path(base) / "farm"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path("~/.local/share").expanduser()) / "farm"
 
 
 def default_worker_name() -> str:
     """The host's name, in the characters that a worker's name may have."""
-    name = "".join(
-        c if c.isalnum() else "-" for c in platform.node().split(".")[0].lower()
-    )
+    name = "".join(c if c.isalnum() else "-" for c in platform.node().split(".")[0].lower())
     return name.strip("-")[:40] or "worker"
 
 
@@ -141,28 +139,18 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     sources = dict.fromkeys(Settings.model_fields, "default")
     problems: list[str] = []
     for name in sorted(environ):
-        if (
-            not name.startswith(PREFIX)
-            or name.startswith(_TEST_PREFIX)
-            or name in CLIENT_NAMES
-        ):
+        if not name.startswith(PREFIX) or name.startswith(_TEST_PREFIX) or name in CLIENT_NAMES:
             continue
         setting = name.removeprefix(PREFIX).lower()
         if setting in Settings.model_fields:
             values[setting], sources[setting] = environ[name], name
-        elif setting.removesuffix("_file") in SECRET_SETTINGS and setting.endswith(
-            "_file"
-        ):
+        elif setting.removesuffix("_file") in SECRET_SETTINGS and setting.endswith("_file"):
             setting = setting.removesuffix("_file")
             if variable_of(setting) in environ:
-                problems.append(
-                    f"{name}: {variable_of(setting)} is set as well; keep one of them"
-                )
+                problems.append(f"{name}: {variable_of(setting)} is set as well; keep one of them")
                 continue
             try:
-                values[setting] = (
-                    Path(environ[name]).read_text(encoding="utf-8").strip()
-                )
+                values[setting] = Path(environ[name]).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as exc:
                 problems.append(f"{name}: cannot read that file ({type(exc).__name__})")
             sources[setting] = name
@@ -202,17 +190,11 @@ def unsafe_for_production(settings: Settings) -> list[str]:
         if not url:
             continue
         parts = urlsplit(url)
-        if (
-            parts.scheme == "redis"
-            and not _is_loopback(parts.hostname)
-            and not parts.password
-        ):
+        if parts.scheme == "redis" and not _is_loopback(parts.hostname) and not parts.password:
             found.append(f"{variable_of(name)}: a Redis off this host needs a password")
     public = urlsplit(settings.url)
     if public.scheme != "https" and not _is_loopback(public.hostname):
-        found.append(
-            "FARM_URL: must begin with https:// (session cookies and tokens travel there)"
-        )
+        found.append("FARM_URL: must begin with https:// (session cookies and tokens travel there)")
     return found
 
 
@@ -224,9 +206,7 @@ def check_safe(settings: Settings) -> None:
             "FARM_SECRET_KEY: must be at least 32 characters; make one with `openssl rand -hex 32`"
         )
     if problems and not settings.insecure_ok:
-        raise SettingsError(
-            "\n".join([*problems, "FARM_INSECURE_OK=1 allows it, for a trial"])
-        )
+        raise SettingsError("\n".join([*problems, "FARM_INSECURE_OK=1 allows it, for a trial"]))
 
 
 def _is_loopback(host: str | None) -> bool:

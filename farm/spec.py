@@ -48,17 +48,13 @@ PLATFORMS = (
     "linux/s390x",
 )
 _BUILD_ARG = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
-_PROXY_ARGS = frozenset(
-    {"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"}
-)
+_PROXY_ARGS = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"})
 _LABEL = re.compile(r"^[a-z0-9]+(?:[._/-]+[a-z0-9]+)*$", re.IGNORECASE)
 _RESERVED_LABELS = ("com.docker.", "io.docker.", "io.buildkit.", "org.dockerproject.")
 _TARGET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 _SECRET_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
 _WORKER_LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._=/-]{0,62}$")
-_CACHE_KEYS = frozenset(
-    {"type", "ref", "mode", "compression", "image-manifest", "oci-mediatypes"}
-)
+_CACHE_KEYS = frozenset({"type", "ref", "mode", "compression", "image-manifest", "oci-mediatypes"})
 
 
 def _check_value(value: str) -> str:
@@ -192,9 +188,7 @@ class BuildRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     repository: RepositoryUrl | None = None
-    project: (
-        Annotated[str, Field(max_length=255), AfterValidator(check_text)] | None
-    ) = None
+    project: Annotated[str, Field(max_length=255), AfterValidator(check_text)] | None = None
     pull_request: Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)] | None = None
     ref: Ref | None = None
     sha: Sha | None = None
@@ -211,9 +205,7 @@ class BuildRequest(BaseModel):
     cache_from: Annotated[list[CacheEntry], Field(max_length=MAX_ITEMS)] = []
     cache_to: Annotated[list[CacheEntry], Field(max_length=MAX_ITEMS)] = []
     secrets: Annotated[list[SecretName], Field(max_length=MAX_ITEMS)] = []
-    timeout_s: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_S, strict=True)] = (
-        DEFAULT_TIMEOUT_S
-    )
+    timeout_s: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_S, strict=True)] = DEFAULT_TIMEOUT_S
     priority: Priority = Priority.NORMAL
     runs_on: Annotated[list[WorkerLabel], Field(max_length=MAX_ITEMS)] = []
     zone: Zone | None = None
@@ -234,15 +226,11 @@ class BuildRequest(BaseModel):
             include=set(BuildSpec.model_fields),
             exclude={"repository", "file", "push", "tags"},
         )
-        context_file = (
-            "Dockerfile" if self.context == "." else f"{self.context}/Dockerfile"
-        )
+        context_file = "Dockerfile" if self.context == "." else f"{self.context}/Dockerfile"
         return BuildSpec(
             **wanted,
             repository=repository,
             file=self.file or context_file,
-            tags=list(
-                dict.fromkeys(str(parse_image_reference(tag)) for tag in self.tags)
-            ),
+            tags=list(dict.fromkeys(str(parse_image_reference(tag)) for tag in self.tags)),
             push=bool(self.tags) if self.push is None else self.push,
         )

@@ -37,9 +37,7 @@ class BuildStatus(StrEnum):
 
 
 MOVES: dict[BuildStatus, frozenset[BuildStatus]] = {
-    BuildStatus.WAITING_APPROVAL: frozenset(
-        {BuildStatus.QUEUED, BuildStatus.CANCELLED}
-    ),
+    BuildStatus.WAITING_APPROVAL: frozenset({BuildStatus.QUEUED, BuildStatus.CANCELLED}),
     BuildStatus.QUEUED: frozenset(
         {
             BuildStatus.RUNNING,

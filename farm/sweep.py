@@ -71,9 +71,7 @@ def resign(session: Session, holder: str, *, now: datetime) -> None:
     )
 
 
-def sweep(
-    session: Session, *, now: datetime, limits: FarmLimits, claim_within: timedelta
-) -> Swept:
+def sweep(session: Session, *, now: datetime, limits: FarmLimits, claim_within: timedelta) -> Swept:
     """End leases that are over, and free placed parts that nobody claimed."""
     return Swept(
         lost=_end_leases(session, now=now, limits=limits),
@@ -84,9 +82,7 @@ def sweep(
 def leases_may_end(session: Session, *, now: datetime, lease: timedelta) -> bool:
     """Whether workers have had the chance to report for a whole lease."""
     web = session.get(Presence, WEB)
-    return (
-        web is not None and now - web.seen_at <= WEB_GAP and now - web.up_since >= lease
-    )
+    return web is not None and now - web.seen_at <= WEB_GAP and now - web.up_since >= lease
 
 
 def _end_leases(session: Session, *, now: datetime, limits: FarmLimits) -> list[int]:
@@ -101,11 +97,7 @@ def _end_leases(session: Session, *, now: datetime, limits: FarmLimits) -> list[
     for part_id, build_id in list(over):
         build = builds.lock(session, build_id)
         part = session.get_one(Part, part_id, populate_existing=True)
-        if (
-            part.status is BuildStatus.RUNNING
-            and part.lease_until
-            and part.lease_until < now
-        ):
+        if part.status is BuildStatus.RUNNING and part.lease_until and part.lease_until < now:
             _end_lost(session, build, part, now=now, limits=limits)
             lost.append(build_id)
     return lost
@@ -122,9 +114,7 @@ def _end_lost(
     end_attempt(session, build, part, report, now=now, limits=limits)
 
 
-def _free_unclaimed(
-    session: Session, *, now: datetime, claim_within: timedelta
-) -> list[int]:
+def _free_unclaimed(session: Session, *, now: datetime, claim_within: timedelta) -> list[int]:
     parts = session.scalars(
         select(Part).where(
             Part.status == BuildStatus.QUEUED,

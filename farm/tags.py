@@ -31,9 +31,7 @@ def learn_commit(
 ) -> Commit:
     """The row of a commit of a ref; its id is its place in the order of learning."""
     known = session.scalars(
-        select(Commit).where(
-            Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha
-        )
+        select(Commit).where(Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha)
     ).first()
     if known is None:
         known = Commit(project_id=project_id, ref=ref, sha=sha, learnt_at=now)
@@ -75,9 +73,7 @@ def claim_tags(
 def desired(session: Session, references: list[str]) -> list[tuple[str, str | None]]:
     """What each name should point to; None where no build has published it."""
     known = dict(
-        session.execute(
-            select(Tag.reference, Tag.digest).where(Tag.reference.in_(references))
-        )
+        session.execute(select(Tag.reference, Tag.digest).where(Tag.reference.in_(references)))
         .tuples()
         .all()
     )

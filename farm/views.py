@@ -20,9 +20,7 @@ def rfc3339(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-Moment = Annotated[
-    datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")
-]
+Moment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 Seconds = Annotated[float, PlainSerializer(lambda s: round(s, 3), return_type=float)]
 
 
@@ -77,9 +75,7 @@ class ImageView(View):
         if not self.tags:
             return None
         head, _, last = self.tags[0].rpartition("/")
-        repository = (
-            f"{head}/{last.partition(':')[0]}" if head else last.partition(":")[0]
-        )
+        repository = f"{head}/{last.partition(':')[0]}" if head else last.partition(":")[0]
         return f"{repository}@{self.digest}"
 
 
@@ -140,11 +136,7 @@ class BuildView(View):
         """What it built, for people: the pull request, the ref or the default branch."""
         if self.pull_request is not None:
             return f"#{self.pull_request}"
-        return (
-            (self.ref or "default branch")
-            .removeprefix("refs/heads/")
-            .removeprefix("refs/tags/")
-        )
+        return (self.ref or "default branch").removeprefix("refs/heads/").removeprefix("refs/tags/")
 
     @property
     def active(self) -> bool:
@@ -164,9 +156,7 @@ class BuildView(View):
     @property
     def phase(self) -> Phase | None:
         """What it is doing right now, while it runs."""
-        return next(
-            (p.phase for p in self.parts if p.phase and not p.status.terminal), None
-        )
+        return next((p.phase for p in self.parts if p.phase and not p.status.terminal), None)
 
     @property
     def worker(self) -> str | None:

@@ -112,9 +112,7 @@ class Listener:
     While Redis is away it tries again every second; `connected` says how it stands.
     """
 
-    def __init__(
-        self, url: str, channels: list[str], on_hint: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, url: str, channels: list[str], on_hint: Callable[[str, str], None]) -> None:
         self._redis = connect(url)
         self._channels = channels
         self._on_hint = on_hint
@@ -139,9 +137,7 @@ class Listener:
             self._stop.wait(_RETRY_S)
 
     def _listen(self) -> None:
-        with PubSub(
-            self._redis.connection_pool, ignore_subscribe_messages=True
-        ) as pubsub:
+        with PubSub(self._redis.connection_pool, ignore_subscribe_messages=True) as pubsub:
             pubsub.subscribe(*self._channels)
             self.connected.set()
             while not self._stop.is_set():

@@ -30,9 +30,7 @@ def request_build(
     with services().database.write() as session:
         now = db.now(session)
         fingerprint = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
-        build = (
-            _replayed(session, principal, key, fingerprint, now=now) if key else None
-        )
+        build = _replayed(session, principal, key, fingerprint, now=now) if key else None
         if build is None:
             build = builds.request(session, wanted, trigger=trigger, now=now)
             if key:
@@ -83,9 +81,7 @@ def _tell(build_id: int) -> None:
 def _replayed(
     session: Session, principal: Principal, key: str, fingerprint: str, *, now: datetime
 ) -> Build | None:
-    session.execute(
-        delete(IdempotencyKey).where(IdempotencyKey.created_at < now - _KEY_KEPT)
-    )
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now - _KEY_KEPT))
     known = session.get(IdempotencyKey, (principal.token_id, key))
     if known is None:
         return None

@@ -155,9 +155,7 @@ def create_token() -> Response:
             scopes=wanted.scopes,
             zone=wanted.zone,
             labels=wanted.labels,
-            expires_in=timedelta(days=wanted.expires_days)
-            if wanted.expires_days
-            else None,
+            expires_in=timedelta(days=wanted.expires_days) if wanted.expires_days else None,
             now=db.now(session),
         )
     response = jsonify({"token": token})

@@ -31,12 +31,8 @@ def request_build() -> Response:
     """Ask for a build: 202 with its address, and the build as it stands."""
     principal = auth.require("build")
     wanted = body(BuildRequest)
-    trigger = (
-        Trigger.CLI if request.headers.get("Farm-Client") == "cli" else Trigger.API
-    )
-    build = actions.request_build(
-        principal, wanted, trigger=trigger, key=_idempotency_key()
-    )
+    trigger = Trigger.CLI if request.headers.get("Farm-Client") == "cli" else Trigger.API
+    build = actions.request_build(principal, wanted, trigger=trigger, key=_idempotency_key())
     return answer(build, status=202, location=f"/api/v1/builds/{build.id}")
 
 
@@ -68,9 +64,7 @@ def get_build(build_id: str) -> Response:
     """One build."""
     auth.require("read")
     with services().database.read() as session:
-        build = history.get(
-            session, identifier(build_id), base_url=services().settings.url
-        )
+        build = history.get(session, identifier(build_id), base_url=services().settings.url)
     return answer(build)
 
 
@@ -105,9 +99,7 @@ def get_log(build_id: str) -> Response:
     return Response(
         lines,
         mimetype="text/plain",
-        headers={
-            "Content-Disposition": f'inline; filename="build-{identifier(build_id)}.log"'
-        },
+        headers={"Content-Disposition": f'inline; filename="build-{identifier(build_id)}.log"'},
     )
 
 
@@ -133,9 +125,7 @@ def retry_build(build_id: str) -> Response:
     return answer(build, status=202, location=f"/api/v1/builds/{build.id}")
 
 
-def answer(
-    view: BaseModel, *, status: int = 200, location: str | None = None
-) -> Response:
+def answer(view: BaseModel, *, status: int = 200, location: str | None = None) -> Response:
     """A view as JSON."""
     response = Response(view.model_dump_json(), status, mimetype="application/json")
     if location is not None:
@@ -146,9 +136,7 @@ def answer(
 def answer_list(views: Sequence[BaseModel]) -> Response:
     """A whole list as JSON, in the shape that every list has."""
     items = ",".join(view.model_dump_json() for view in views)
-    return Response(
-        f'{{"items":[{items}],"next_cursor":null}}', mimetype="application/json"
-    )
+    return Response(f'{{"items":[{items}],"next_cursor":null}}', mimetype="application/json")
 
 
 def _idempotency_key() -> str | None:

@@ -30,9 +30,7 @@ def _principal() -> Principal:
     if token is None:
         signed_in = sessions.api_principal()
         if signed_in is None:
-            raise Unauthenticated(
-                "Send a token: Authorization: Bearer …", code="token_missing"
-            )
+            raise Unauthenticated("Send a token: Authorization: Bearer …", code="token_missing")
         return signed_in
     with services().database.read() as session:
         now = db.now(session)

@@ -60,11 +60,9 @@ def scheduler() -> None:
 
 
 @click.command(context_settings=_HELP)
-@click.option(
-    "--slots", type=click.IntRange(1, 256), help="Builds at once on this machine."
-)
+@click.option("--slots", type=click.IntRange(1, 256), help="Builds at once on this machine.")
 @click.option("--no-worker", is_flag=True, help="Only the control plane.")
-def up(slots: int | None, no_worker: bool) -> None:
+def up(slots: int | None, *, no_worker: bool) -> None:
     """Run a whole farm on this machine: Redis, web, scheduler and one worker.
 
     Data, keys and the first admin token are kept in FARM_DATA_DIR; the command line

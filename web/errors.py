@@ -53,9 +53,7 @@ def _request_error(error: RequestError) -> Response:
     extra: dict[str, object] = {}
     if isinstance(error, StaleAttempt) and error.tags:
         extra["tags"] = [{"reference": r, "digest": d} for r, d in error.tags]
-    answer = _answer(
-        error.status, error.code, error.message, errors=error.errors, extra=extra
-    )
+    answer = _answer(error.status, error.code, error.message, errors=error.errors, extra=extra)
     if error.status == 503:
         answer.headers["Retry-After"] = "5"
     if error.status == 401 and _for_api():
@@ -68,9 +66,7 @@ def _http_error(error: HTTPException) -> Response:
     if 300 <= status < 400:
         return Response(status=status, headers=dict(error.get_headers()))
     code = _CODES.get(status, "bad_request")
-    answer = _answer(
-        status, code, _TITLES.get(status, "The request cannot be answered") + "."
-    )
+    answer = _answer(status, code, _TITLES.get(status, "The request cannot be answered") + ".")
     for name, value in error.get_headers():
         if name == "Allow":
             answer.headers[name] = value
@@ -79,9 +75,7 @@ def _http_error(error: HTTPException) -> Response:
 
 def _bug(error: Exception) -> Response:
     log.error("unhandled_error", request_id=g.get("request_id"), exc_info=error)
-    return _answer(
-        500, "internal", "Something went wrong in the farm; its log has the details."
-    )
+    return _answer(500, "internal", "Something went wrong in the farm; its log has the details.")
 
 
 def _answer(
@@ -116,9 +110,7 @@ def _answer(
 
 def _for_api() -> bool:
     path = request.path
-    return path.startswith(
-        ("/api/", "/worker/", "/metrics", "/healthz", "/readyz", "/version")
-    )
+    return path.startswith(("/api/", "/worker/", "/metrics", "/healthz", "/readyz", "/version"))
 
 
 def _number_request() -> None:

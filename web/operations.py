@@ -53,10 +53,7 @@ def version() -> Response:
 def metrics() -> Response:
     """Prometheus metrics, read from the database when asked."""
     expected = services().settings.metrics_token
-    if not (
-        expected
-        and hmac.compare_digest(expected.encode(), (auth.bearer() or "").encode())
-    ):
+    if not (expected and hmac.compare_digest(expected.encode(), (auth.bearer() or "").encode())):
         auth.require("read")
     registry = CollectorRegistry()
     registry.register(_FromDatabase(services()))
@@ -113,12 +110,8 @@ class _FromDatabase:
             )
             for status, trigger, count in builds:
                 total.add_metric([status, trigger], count)
-        depth = GaugeMetricFamily(
-            "farm_queue_depth", "Parts that wait for a worker.", waiting
-        )
-        states = GaugeMetricFamily(
-            "farm_workers", "Workers by state.", labels=["state"]
-        )
+        depth = GaugeMetricFamily("farm_queue_depth", "Parts that wait for a worker.", waiting)
+        states = GaugeMetricFamily("farm_workers", "Workers by state.", labels=["state"])
         for state in ("online", "draining", "engine down", "offline"):
             states.add_metric([state], sum(worker.state == state for worker in workers))
         return [total, depth, states]

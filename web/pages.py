@@ -12,11 +12,12 @@ from typing import Any, Final
 from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from farm import builds, db, fleet, history, projects
+from farm import db, fleet, history, projects
 from farm.errors import Unauthenticated
 from farm.states import BuildStatus
 from farm.views import BuildView
 from web import (
+    actions,
     pages_build,
     pages_errors,
     pages_history,
@@ -151,9 +152,7 @@ def projects_page() -> AnyResponse:
     with services().database.read() as session:
         now = db.now(session)
         found = projects.list_projects(session)
-    return page(
-        "projects.html", projects=found, builds_of=pages_history.builds_of, now=now
-    )
+    return page("projects.html", projects=found, builds_of=pages_history.builds_of, now=now)
 
 
 @blueprint.get("/sign-in")
@@ -199,9 +198,7 @@ def ask_to_sign_in(error: Unauthenticated) -> AnyResponse:
 def _log(build: BuildView, source: tuple[int, int] | None) -> dict[str, Any]:
     """The values of the log's window: the last lines, or those around `?line=`."""
     line = request.args.get("line", type=int)
-    shown = (
-        pages_log.read(services().logs, *source, line) if source else pages_log.NOTHING
-    )
+    shown = pages_log.read(services().logs, *source, line) if source else pages_log.NOTHING
     part_id, attempt = source or (0, 0)
     return {
         "window": shown.window,
@@ -214,9 +211,7 @@ def _log(build: BuildView, source: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _json(body: str) -> Response:
-    return Response(
-        body, mimetype="application/json", headers={"Vary": "Accept, Cookie"}
-    )
+    return Response(body, mimetype="application/json", headers={"Vary": "Accept, Cookie"})
 
 
 def _word(status: BuildStatus) -> str:

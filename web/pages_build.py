@@ -58,12 +58,8 @@ def waterfall(steps: Sequence[StepView], *, now: datetime) -> list[StepRow]:
     spans = [_span(step, now) for step in steps]
     known = [span for span in spans if span]
     origin = min((start for start, _ in known), default=now)
-    total = max((end - origin for _, end in known), default=timedelta()) or timedelta(
-        seconds=1
-    )
-    return [
-        _row(step, span, origin, total) for step, span in zip(steps, spans, strict=True)
-    ]
+    total = max((end - origin for _, end in known), default=timedelta()) or timedelta(seconds=1)
+    return [_row(step, span, origin, total) for step, span in zip(steps, spans, strict=True)]
 
 
 def timeline(build: BuildView, *, now: datetime) -> list[Moment]:
@@ -86,9 +82,7 @@ def scale(steps: Sequence[StepView], *, now: datetime) -> float:
     spans = [span for span in (_span(step, now) for step in steps) if span]
     if not spans:
         return 0.0
-    return (
-        max(end for _, end in spans) - min(start for start, _ in spans)
-    ).total_seconds()
+    return (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
 
 
 def links(build: BuildView) -> dict[str, str]:
@@ -111,9 +105,7 @@ def tried(build: BuildView) -> list[TriedOn]:
     ]
 
 
-def log_address(
-    build: BuildView, platform: str | None = None, attempt: int | None = None
-) -> str:
+def log_address(build: BuildView, platform: str | None = None, attempt: int | None = None) -> str:
     """Where the whole log is, as text: the latest, or one attempt's."""
     query = {"platform": platform or "", "attempt": str(attempt or "")}
     return render.address(f"/api/v1/builds/{build.id}/log", query)

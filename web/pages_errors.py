@@ -27,13 +27,9 @@ def page(status: int, title: str, message: str) -> Response:
             "status": status,
             "detail": message,
         }
-        return Response(
-            json.dumps(problem), status, mimetype="application/problem+json"
-        )
+        return Response(json.dumps(problem), status, mimetype="application/problem+json")
     if status >= 500:
-        g.setdefault(
-            "session_principal", None
-        )  # what broke may be the database: do not ask it
+        g.setdefault("session_principal", None)  # what broke may be the database: do not ask it
     return render.page(
         "error.html",
         status=status,

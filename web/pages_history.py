@@ -34,11 +34,7 @@ class Filters:
         """Read them from a request's query; words that mean nothing are left out."""
         asked = set(query.getlist("status"))
         number = query.get("pull_request", "").strip().removeprefix("#")
-        number = (
-            number
-            if number.isascii() and number.isdecimal() and len(number) < 10
-            else ""
-        )
+        number = number if number.isascii() and number.isdecimal() and len(number) < 10 else ""
         return cls(
             status=tuple(status for status in BuildStatus if status.value in asked),
             project=query.get("project", "").strip(),
@@ -140,9 +136,7 @@ def history(builds: Sequence[BuildView], *, now: datetime) -> History:
     """Rows for the builds, their bars on one scale."""
     times = [(build, *_times(build, now)) for build in builds]
     scale = _scale([queue + (build or 0.0) for _, queue, build in times])
-    return History(
-        [Row(view, _bar(queue, ran, scale)) for view, queue, ran in times], scale
-    )
+    return History([Row(view, _bar(queue, ran, scale)) for view, queue, ran in times], scale)
 
 
 def status_links(filters: Filters) -> list[StatusLink]:
@@ -189,6 +183,4 @@ def _scale(totals: Sequence[float]) -> float:
 def _bar(queue_s: float, build_s: float | None, scale: float) -> Bar:
     queue = min(SCALE, round(SCALE * queue_s / scale))
     build = min(SCALE - queue, round(SCALE * (build_s or 0.0) / scale))
-    return Bar(
-        queue, build, queue_s, build_s, cut=queue_s + (build_s or 0.0) > 1.01 * scale
-    )
+    return Bar(queue, build, queue_s, build_s, cut=queue_s + (build_s or 0.0) > 1.01 * scale)

@@ -28,9 +28,7 @@ _SEQUENCE = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-_UNSEEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
-)
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _STEP = re.compile(r"#(\d{1,6}) (?:(\d{1,8}\.\d{1,6}) )?(.*)", re.DOTALL)
 _KINDS: Final = (
     ("ERROR", "error"),
@@ -120,9 +118,7 @@ def _whole_lines(logs: LogStore, part_id: int, attempt: int) -> tuple[int, int]:
         if logs.size(part_id, attempt) == size:
             break
     begin = max(0, size - _TAIL)
-    _, newline, open_line = logs.read(part_id, attempt, begin, size - begin).rpartition(
-        b"\n"
-    )
+    _, newline, open_line = logs.read(part_id, attempt, begin, size - begin).rpartition(b"\n")
     if not open_line:
         return count, size
     return count - 1, size - len(open_line) if newline or not begin else size

@@ -70,9 +70,7 @@ def _json() -> object:
         )
         json.dumps(value, ensure_ascii=False).encode()  # refuses half characters
     except (ValueError, RecursionError) as exc:
-        raise _Malformed(
-            "The body is not one well-formed JSON value in UTF-8."
-        ) from exc
+        raise _Malformed("The body is not one well-formed JSON value in UTF-8.") from exc
     if _depth(value) > _MAX_DEPTH:
         raise _Malformed("The body is nested too deeply.")
     return value
@@ -100,9 +98,7 @@ def _depth(value: object, level: int = 1) -> int:
 
 
 def _field_error(error: Any) -> FieldError:
-    pointer = "".join(
-        f"/{str(place)[:_MAX_NAME]}" for place in error["loc"] if place != "[key]"
-    )
+    pointer = "".join(f"/{str(place)[:_MAX_NAME]}" for place in error["loc"] if place != "[key]")
     kind, message = error["type"], error["msg"]
     if kind == "extra_forbidden":
         return FieldError(pointer, "unknown_field", "there is no such field")
@@ -126,9 +122,7 @@ def known_parameters(*names: str) -> None:
             raise Invalid(
                 "There is no such query parameter.",
                 code="unknown_parameter",
-                errors=[
-                    FieldError(f"?{name[:_MAX_NAME]}", "unknown_parameter", "unknown")
-                ],
+                errors=[FieldError(f"?{name[:_MAX_NAME]}", "unknown_parameter", "unknown")],
             )
 
 
@@ -139,12 +133,7 @@ def whole(
     text = request.args.get(name)
     if text is None:
         return default
-    if (
-        not text.isascii()
-        or not text.isdigit()
-        or len(text) > 10
-        or not least <= int(text) <= most
-    ):
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not least <= int(text) <= most:
         raise Invalid.field(name, f"must be a whole number from {least} to {most}")
     return int(text)
 
@@ -163,9 +152,7 @@ def short_text(name: str, *, most: int = 255) -> str | None:
     if not text:
         return None
     if len(text) > most or not text.isprintable():
-        raise Invalid.field(
-            name, f"must be printable and not longer than {most} characters"
-        )
+        raise Invalid.field(name, f"must be printable and not longer than {most} characters")
     return text
 
 

@@ -91,11 +91,7 @@ def size(count: int | None) -> str:
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5:
-            return (
-                f"{amount:.0f} {unit}"
-                if unit in ("B", "kB")
-                else f"{amount:.3g} {unit}"
-            )
+            return f"{amount:.0f} {unit}" if unit in ("B", "kB") else f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.3g} TB"
 

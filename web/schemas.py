@@ -18,9 +18,7 @@ ProjectName = Annotated[
         max_length=255,
     ),
 ]
-Username = Annotated[
-    str, Field(min_length=1, max_length=255), AfterValidator(check_text)
-]
+Username = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(check_text)]
 SecretValue = Annotated[
     str, Field(min_length=1, max_length=64 * 1024), AfterValidator(check_storable)
 ]

@@ -16,7 +16,7 @@ from web.app import Presence, create_app
 from web.context import EXTENSION, Services
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
+class Server(BaseApplication):
     """gunicorn with the farm's settings; the application is made in its worker process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -44,7 +44,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Flask:  # type: ignore[override]  # Flask is a WSGI callable
         """Make the application, in the process that serves it."""
         app = create_app(self._settings)
         services: Services = app.extensions[EXTENSION]

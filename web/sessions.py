@@ -52,9 +52,7 @@ def api_principal() -> Principal | None:
     if not request.cookies.get(cookie_name()):
         return None
     if request.method in _SAFE_METHODS:
-        return (
-            current() if request.headers.get("Sec-Fetch-Site", "none") in _OWN else None
-        )
+        return current() if request.headers.get("Sec-Fetch-Site", "none") in _OWN else None
     check_form(request.headers.get(CSRF_HEADER, ""))
     return current()
 
@@ -137,9 +135,7 @@ def check_same_origin() -> None:
             _origin(services().settings.url),
         )
     if not allowed:
-        raise Forbidden(
-            "The request came from another site, so it was not done.", code="csrf"
-        )
+        raise Forbidden("The request came from another site, so it was not done.", code="csrf")
 
 
 def safe_next(target: str | None) -> str:

@@ -82,9 +82,7 @@ def _resumed(last_id: str | None) -> _Reader:
     return _Reader(part_id, attempt, offset, event)
 
 
-def _frames(
-    farm: Services, build_id: int, reader: _Reader, wake: threading.Event
-) -> Iterator[str]:
+def _frames(farm: Services, build_id: int, reader: _Reader, wake: threading.Event) -> Iterator[str]:
     said = time.monotonic()
     while True:
         wake.clear()

@@ -108,9 +108,7 @@ def run(loaded: Loaded, *, slots: int | None, with_worker: bool) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise click.ClickException(
-                f"A farm runs on {settings.data_dir} already."
-            ) from None
+            raise click.ClickException(f"A farm runs on {settings.data_dir} already.") from None
         environment = _environment(loaded, slots=slots)
         processes = _processes(loaded, environment, with_worker=with_worker)
         _prepare(settings, environment, with_worker=with_worker)
@@ -124,9 +122,7 @@ def _environment(loaded: Loaded, *, slots: int | None) -> dict[str, str]:
     given = {name for name, source in loaded.sources.items() if source != "default"}
     found[variable_of("data_dir")] = str(data)
     if "secret_key" not in given:
-        found["FARM_SECRET_KEY_FILE"] = str(
-            _kept(data / "secret_key", secrets.token_hex(32))
-        )
+        found["FARM_SECRET_KEY_FILE"] = str(_kept(data / "secret_key", secrets.token_hex(32)))
     if "listen" not in given:
         found[variable_of("listen")] = f"127.0.0.1:{_free_port(8080)}"
     listen = found[variable_of("listen")]
@@ -135,14 +131,8 @@ def _environment(loaded: Loaded, *, slots: int | None) -> dict[str, str]:
     if "server" not in given:
         found[variable_of("server")] = f"http://{_reachable(listen)}"
     if "redis_url" not in given:
-        password = (
-            _kept(data / "redis_password", secrets.token_hex(16))
-            .read_text("ascii")
-            .strip()
-        )
-        found[variable_of("redis_url")] = (
-            f"redis://:{password}@127.0.0.1:{_free_port(6380)}/0"
-        )
+        password = _kept(data / "redis_password", secrets.token_hex(16)).read_text("ascii").strip()
+        found[variable_of("redis_url")] = f"redis://:{password}@127.0.0.1:{_free_port(6380)}/0"
     if "worker_token" not in given:
         found["FARM_WORKER_TOKEN_FILE"] = str(data / "worker_token")
     if slots is not None:
@@ -164,9 +154,7 @@ def _processes(
         worker = {
             name: value
             for name, value in environment.items()
-            if not name.startswith(
-                ("FARM_SECRET_KEY", "FARM_DATABASE_URL", "FARM_REDIS_URL")
-            )
+            if not name.startswith(("FARM_SECRET_KEY", "FARM_DATABASE_URL", "FARM_REDIS_URL"))
         }
         found.append(_Process("worker", [*farm, "worker"], worker))
     if loaded.sources["redis_url"] == "default":
@@ -189,14 +177,10 @@ def _redis(settings: Settings, url: str) -> _Process:
         password=password,
         directory=directory,
     )
-    return _Process(
-        "redis", [program, "-"], {"PATH": os.defpath}, stdin=config.encode()
-    )
+    return _Process("redis", [program, "-"], {"PATH": os.defpath}, stdin=config.encode())
 
 
-def _prepare(
-    settings: Settings, environment: Mapping[str, str], *, with_worker: bool
-) -> None:
+def _prepare(settings: Settings, environment: Mapping[str, str], *, with_worker: bool) -> None:
     """Make the schema and the tokens that the farm cannot do without."""
     db.upgrade(settings.database)
     database = db.Database(settings.database)
@@ -204,22 +188,14 @@ def _prepare(
         with database.write() as session:
             now = db.now(session)
             if not access.has_admin(session):
-                token = access.create_token(
-                    session, name="first admin", scopes=["admin"], now=now
-                )
+                token = access.create_token(session, name="first admin", scopes=["admin"], now=now)
                 save_context(CONTEXT, environment[variable_of("url")], token)
                 click.echo(f"The first admin token, shown once: {token}")
             else:
                 _update_context(environment[variable_of("url")])
             path = settings.data_dir / "worker_token"
-            if (
-                with_worker
-                and "FARM_WORKER_TOKEN_FILE" in environment
-                and not path.exists()
-            ):
-                token = access.create_token(
-                    session, name="farm up", scopes=["worker"], now=now
-                )
+            if with_worker and "FARM_WORKER_TOKEN_FILE" in environment and not path.exists():
+                token = access.create_token(session, name="farm up", scopes=["worker"], now=now)
                 _kept(path, token)
     finally:
         database.dispose()
@@ -256,9 +232,7 @@ def _supervise(processes: list[_Process], url: str) -> int:
 
 
 def _redis_answers(processes: list[_Process]) -> bool:
-    url = next(
-        p.environment[variable_of("redis_url")] for p in processes if p.name == "web"
-    )
+    url = next(p.environment[variable_of("redis_url")] for p in processes if p.name == "web")
     client = connect(url)
     try:
         return bool(client.ping())

@@ -84,9 +84,7 @@ def claim(part: int, attempt: int) -> Response:
                 now=now,
                 limits=FarmLimits.of(settings),
             )
-            answer = credentials.claim_answer(
-                session, claimed, services().sealer, settings
-            )
+            answer = credentials.claim_answer(session, claimed, services().sealer, settings)
     if missing is not None:
         _changed(missing)
         raise StaleAttempt("The build cannot start: a secret is missing.")
@@ -137,9 +135,7 @@ def steps(part: int, attempt: int) -> Response:
     report = body(Steps)
     with services().database.write() as session:
         fleet.authenticate(session, _bearer())
-        build_id, _ = attempts.record_steps(
-            session, part, attempt, _claim_token(), report.steps
-        )
+        build_id, _ = attempts.record_steps(session, part, attempt, _claim_token(), report.steps)
         cancel = attempts.cancel_asked(session, build_id)
     _changed(build_id, placement=False)
     return _answer(Carried(cancel=cancel, lease_s=services().settings.lease_s))
@@ -162,9 +158,7 @@ def log(part: int, attempt: int) -> Response:
     services().wakeups.build(build_id)
     watched = services().live.watched(build_id)
     return _answer(
-        LogReceived(
-            size=size, next_ms=_WATCHED_MS if watched else _UNWATCHED_MS, cancel=cancel
-        )
+        LogReceived(size=size, next_ms=_WATCHED_MS if watched else _UNWATCHED_MS, cancel=cancel)
     )
 
 
