@@ -153,7 +153,9 @@ def _not_ready(status: int, body: bytes) -> str:
     """The checks of /readyz that fail, by name."""
     try:
         checks = json.loads(body)["checks"]
-        failing = [name for name, state in checks.items() if state not in (True, "ok")]
+        failing = [
+            f"{name} ({state})" for name, state in checks.items() if state not in (True, "ok")
+        ]
     except (ValueError, LookupError, TypeError, AttributeError):
         failing = []
     return ", ".join(failing) or f"it answered {status}"

@@ -84,6 +84,9 @@ class CheckIn(Wire):
     """False while the engine does not answer: nothing is placed here."""
     disk_free: ByteCount
     disk_total: ByteCount
+    stopping: bool = False
+    """True with the last words of a worker that shuts down: place nothing here until it
+    checks in again without."""
 
 
 class CheckedIn(Wire):

@@ -36,7 +36,7 @@ def default_worker_name() -> str:
 class Settings(BaseModel):
     """Every setting, its default and its meaning; `farm config check` prints them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     database_url: str = ""
     """Where the truth is: sqlite:///path or postgresql://…; empty: farm.db in the data dir."""

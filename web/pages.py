@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, Response, redirect, request, url_for
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, request
 
 from farm import db, fleet, history, projects
-from farm.errors import Unauthenticated
+from farm.errors import Forbidden, Unauthenticated
 from farm.states import BuildStatus
 from farm.views import BuildView
 from web import (
@@ -27,20 +26,20 @@ from web import (
     sessions,
 )
 from web.context import services
-from web.render import page
+from web.render import page, see_other
 
 blueprint: Final = Blueprint("pages", __name__)
 PER_PAGE: Final = 50
 
 
 @blueprint.get("/")
-def index() -> AnyResponse:
+def index() -> Response:
     """The farm opens on its builds."""
-    return redirect("/builds")
+    return see_other("/builds")
 
 
 @blueprint.get("/builds")
-def builds_page() -> AnyResponse:
+def builds_page() -> Response:
     """The history, newest first."""
     sessions.require("read")
     filters = pages_history.Filters.of(request.args)
@@ -76,8 +75,8 @@ def builds_page() -> AnyResponse:
     )
 
 
-@blueprint.get("/builds/<int:build_id>")
-def build_page(build_id: int) -> AnyResponse:
+@blueprint.get("/builds/<int(max=999999999999999):build_id>")
+def build_page(build_id: int) -> Response:
     """One build: what it is, where it stands, its steps, attempts, image and log."""
     sessions.require("read")
     with services().database.read() as session:
@@ -104,25 +103,25 @@ def build_page(build_id: int) -> AnyResponse:
     return page("_log.html" if render.fragment() == "log" else "build.html", **values)
 
 
-@blueprint.post("/builds/<int:build_id>/cancel")
-def cancel(build_id: int) -> AnyResponse:
+@blueprint.post("/builds/<int(max=999999999999999):build_id>/cancel")
+def cancel(build_id: int) -> Response:
     """Ask a build to end, then show it."""
     sessions.check_form()
     sessions.require("build")
     actions.cancel_build(build_id)
-    return redirect(f"/builds/{build_id}", 303)
+    return see_other(f"/builds/{build_id}")
 
 
-@blueprint.post("/builds/<int:build_id>/retry")
-def retry(build_id: int) -> AnyResponse:
+@blueprint.post("/builds/<int(max=999999999999999):build_id>/retry")
+def retry(build_id: int) -> Response:
     """Ask for the same again, then show the new build."""
     sessions.check_form()
     sessions.require("build")
-    return redirect(f"/builds/{actions.retry_build(build_id).id}", 303)
+    return see_other(f"/builds/{actions.retry_build(build_id).id}")
 
 
 @blueprint.get("/workers")
-def workers() -> AnyResponse:
+def workers() -> Response:
     """Every worker: what it is, how busy, how well."""
     sessions.require("read")
     settings = services().settings
@@ -135,18 +134,18 @@ def workers() -> AnyResponse:
 
 @blueprint.post("/workers/<name>/drain", defaults={"draining": True})
 @blueprint.post("/workers/<name>/resume", defaults={"draining": False})
-def set_draining(name: str, *, draining: bool) -> AnyResponse:
+def set_draining(name: str, *, draining: bool) -> Response:
     """Stop, or go on, giving builds to a worker."""
     sessions.check_form()
     sessions.require("admin")
     with services().database.write() as session:
         fleet.set_draining(session, name, draining=draining)
     services().wakeups.scheduler()
-    return redirect("/workers", 303)
+    return see_other("/workers")
 
 
 @blueprint.get("/projects")
-def projects_page() -> AnyResponse:
+def projects_page() -> Response:
     """Every project, with a way to its builds."""
     sessions.require("read")
     with services().database.read() as session:
@@ -156,43 +155,43 @@ def projects_page() -> AnyResponse:
 
 
 @blueprint.get("/sign-in")
-def sign_in_page() -> AnyResponse:
+def sign_in_page() -> Response:
     """The form, or on to where one wanted to go for those who are signed in."""
     target = sessions.safe_next(request.args.get("next"))
     if sessions.current():
-        return redirect(target, 303)
+        return see_other(target)
     return page("sign-in.html", next=target, problem="")
 
 
 @blueprint.post("/sign-in")
-def sign_in() -> AnyResponse:
+def sign_in() -> Response:
     """Begin a session; a wrong token is said in the form, with nothing of it repeated."""
     sessions.check_same_origin()
     target = sessions.safe_next(request.form.get("next"))
-    response = redirect(target, 303)
+    response = see_other(target)
     try:
         sessions.start(response, request.form.get("token", "").strip())
-    except Unauthenticated as exc:
-        return page("sign-in.html", status=401, next=target, problem=exc.message)
+    except (Unauthenticated, Forbidden) as exc:
+        return page("sign-in.html", status=exc.status, next=target, problem=exc.message)
     return response
 
 
 @blueprint.post("/sign-out")
-def sign_out() -> AnyResponse:
+def sign_out() -> Response:
     """End the session on the server and in the browser."""
     sessions.check_form()
-    response = redirect("/sign-in", 303)
+    response = see_other("/sign-in")
     sessions.end(response)
     return response
 
 
 @blueprint.errorhandler(Unauthenticated)
-def ask_to_sign_in(error: Unauthenticated) -> AnyResponse:
+def ask_to_sign_in(error: Unauthenticated) -> Response:
     """People go to the sign-in page and come back; scripts get a 401."""
     if render.wants_json() or render.fragment() or request.method != "GET":
         return pages_errors.page(401, "Not signed in", error.message)
     target = sessions.safe_next(request.full_path.rstrip("?"))
-    return redirect(url_for("pages.sign_in_page", next=target), 303)
+    return see_other(render.address("/sign-in", {"next": target}))
 
 
 def _log(build: BuildView, source: tuple[int, int] | None) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class StepRow:
     width: int
     word: str
     """How it went, in a word: colour never says it alone."""
+    took_s: float | None
+    """Until now, while it runs."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,11 @@ def _row(
 ) -> StepRow:
     word = "cached" if step.cached else _WORDS[step.status]
     if span is None:
-        return StepRow(step, 0, 0, word)
+        return StepRow(step, 0, 0, word, step.duration_s)
     start = round(SCALE * ((span[0] - origin) / total))
     width = round(SCALE * ((span[1] - span[0]) / total))
-    return StepRow(step, min(start, SCALE - 4), max(4, min(width, SCALE - start)), word)
+    took = (span[1] - span[0]).total_seconds()
+    return StepRow(step, min(start, SCALE - 4), max(4, min(width, SCALE - start)), word, took)
 
 
 def _word(build: BuildView) -> str:

@@ -13,7 +13,7 @@ from web import render
 _HINTS: Final = {
     403: "Sign out and in again with a token that may do this.",
     404: "The address may be mistyped, or what it named has been removed.",
-    500: "Nothing is lost: builds go on. The farm's own log has the details.",
+    500: "Nothing is lost: builds go on.",
     503: "Try again in a moment.",
 }
 

@@ -16,6 +16,7 @@ from web import render
 PATH: Final = "/builds"
 SCALE: Final = 1000
 """The width of a page's scale, in the units of a bar's drawing."""
+_LONGEST: Final = 255
 _OUTLIER: Final = 4
 """A build this many times the page's 90th percentile is cut off, not the others flattened."""
 
@@ -37,9 +38,9 @@ class Filters:
         number = number if number.isascii() and number.isdecimal() and len(number) < 10 else ""
         return cls(
             status=tuple(status for status in BuildStatus if status.value in asked),
-            project=query.get("project", "").strip(),
+            project=_text(query, "project"),
             pull_request=str(int(number)) if number else "",
-            q=query.get("q", "").strip(),
+            q=_text(query, "q"),
         )
 
     @property
@@ -159,6 +160,12 @@ def waiting_note(waiting: Waiting) -> str:
     if waiting.eta_s:
         said.append(f"may start in {render.span(waiting.eta_s)}")
     return " · ".join(said)
+
+
+def _text(query: MultiDict[str, str], name: str) -> str:
+    """What somebody typed; nothing when no name could ever be like it."""
+    text = query.get(name, "").strip()
+    return text if len(text) <= _LONGEST and text.isprintable() else ""
 
 
 def _times(build: BuildView, now: datetime) -> tuple[float, float | None]:

@@ -42,6 +42,11 @@ def page(template: str, *, status: int = 200, **values: Any) -> Response:
     return response
 
 
+def see_other(address: str) -> Response:
+    """On to another page, asked for with GET."""
+    return Response(status=303, headers={"Location": address})
+
+
 def wants_json() -> bool:
     """Whether the request prefers JSON to a page, as scripts say by `Accept`."""
     kinds = request.accept_mimetypes

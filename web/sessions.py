@@ -7,22 +7,27 @@ planted before is worth nothing after, and it ends on the server at sign-out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import time
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 
 from farm import access, db
 from farm.access import Principal
-from farm.errors import Forbidden, Unauthenticated
+from farm.errors import Forbidden, Unauthenticated, Unavailable
 from web.context import services
 
 COOKIE: Final = "farm_session"
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "Farm-CSRF"
 MAX_AGE_S: Final = 30 * 24 * 3600
+_NOTED: Final = "farm.sessions.noted"
+_NOTED_EVERY_S: Final = 3600.0
+_MOST_NOTED: Final = 10_000
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -62,6 +67,7 @@ def start(response: Response, token: str) -> None:
     with services().database.write() as session:
         now = db.now(session)
         principal = access.authenticate(session, token, now=now)
+        principal.require("read")  # a worker's token opens no page
         old = request.cookies.get(cookie_name())
         if old:
             access.end_session(session, old)
@@ -156,7 +162,23 @@ def safe_next(target: str | None) -> str:
 
 def _look_up(value: str) -> Principal | None:
     with services().database.read() as session:
-        return access.session_principal(session, value, now=db.now(session))
+        principal = access.session_principal(session, value, now=db.now(session))
+    if principal is not None:
+        _note_seen(value)
+    return principal
+
+
+def _note_seen(value: str) -> None:
+    """Keep a session that is used from ending as idle: one write an hour, not one a page."""
+    noted: dict[str, float] = current_app.extensions.setdefault(_NOTED, {})
+    key, clock = access.hash_of(value), time.monotonic()
+    if clock - noted.get(key, -_NOTED_EVERY_S) < _NOTED_EVERY_S:
+        return
+    if len(noted) >= _MOST_NOTED:
+        noted.clear()
+    noted[key] = clock
+    with contextlib.suppress(Unavailable), services().database.write() as session:
+        access.note_seen(session, value, now=db.now(session))
 
 
 def _csrf_token(cookie: str) -> str:

@@ -137,7 +137,7 @@ def labels_of(
 
 
 def environment(folder: AttemptDir, own: Mapping[str, str]) -> dict[str, str]:
-    """buildx's whole environment (docs/security.md; BUILDX_GIT_INFO=false is what counts)."""
+    """Buildx's whole environment (docs/security.md; BUILDX_GIT_INFO=false is what counts)."""
     return {
         **{name: value for name, value in own.items() if name in PASSED_ON},
         "PATH": str(folder.empty),

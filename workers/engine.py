@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform as host
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -104,15 +105,16 @@ class Engine:
         except (DockerException, RequestException, OSError) as exc:
             log.warning("image_not_untagged", image=name, error=type(exc).__name__)
 
-    def untag_all(self, prefix: str) -> None:
-        """Take every local name that begins so: leftovers of attempts that were killed."""
+    def untag_local(self, worker: str) -> None:
+        """Take the local names of this worker's attempts that were killed."""
+        local = re.compile(rf"farm-{re.escape(worker)}-\d+/local:")
         try:
             with self._client() as client:
                 names = [tag for image in client.images.list() for tag in image.tags]
         except (DockerException, RequestException, OSError):
             return
         for name in names:
-            if name.startswith(prefix):
+            if local.match(name):
                 self.untag(name)
 
     def _client(self) -> _Closing:
@@ -159,7 +161,7 @@ def buildx_version(environment: Mapping[str, str]) -> str:
 
 
 def git_version() -> str:
-    """git's version; empty if there is none."""
+    """Git's version; empty if there is none."""
     try:
         return _said([tool("git"), "version"]).removeprefix("git version ")
     except AttemptError:

@@ -113,7 +113,9 @@ class Fetched:
 class Git:
     """git for one worker; safe for several processes at once."""
 
-    def __init__(self, home: Path, *, insecure_ok: bool, own_environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, *, insecure_ok: bool, own_environment: Mapping[str, str]
+    ) -> None:
         self._mirrors = home / "mirrors"
         self._askpass = home / "askpass"
         self._insecure_ok = insecure_ok
@@ -178,9 +180,7 @@ class Git:
     def _config_for(self, repository: str) -> tuple[str, ...]:
         scheme = urlsplit(repository).scheme
         if scheme != "https" and not (scheme == "http" and self._insecure_ok):
-            raise AttemptError(
-                Reason.CONFIGURATION_INVALID, "this worker fetches over https only"
-            )
+            raise AttemptError(Reason.CONFIGURATION_INVALID, "this worker fetches over https only")
         config: tuple[str, ...] = (f"protocol.{scheme}.allow=always",)
         proxied = any(name.lower().endswith("_proxy") for name in self._passed_on)
         if not self._insecure_ok and not proxied:
@@ -315,9 +315,7 @@ def _commit(call: _Call, mirror: Path, ref: str, named: str | None) -> tuple[str
                 Reason.COMMIT_MOVED, f"commit {named[:12]} is not part of what was fetched"
             )
     wanted = f"{named or ref}^{{commit}}"
-    ended = call.git(
-        mirror, "show", "--no-patch", "--format=%H %cI", "--end-of-options", wanted
-    )
+    ended = call.git(mirror, "show", "--no-patch", "--format=%H %cI", "--end-of-options", wanted)
     sha, _, date = ended.out.strip().partition(" ")
     if ended.code != 0 or not date:
         raise AttemptError(Reason.REF_NOT_FOUND, "the ref does not point to a commit")

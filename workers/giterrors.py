@@ -51,7 +51,9 @@ def explain(stderr: str, *, ref: str = "") -> AttemptError:
                 return AttemptError(reason, _sentence(reason, line, ref))
     seen = lines[-1] if lines else "git ended without a word"
     if is_corrupt(stderr):
-        return AttemptError(Reason.WORKER_FAULT, f"the mirror was damaged: {seen}"[:MESSAGE_CHARACTERS])
+        return AttemptError(
+            Reason.WORKER_FAULT, f"the mirror was damaged: {seen}"[:MESSAGE_CHARACTERS]
+        )
     return AttemptError(Reason.UNKNOWN, f"git: {seen}"[:MESSAGE_CHARACTERS])
 
 

@@ -145,13 +145,16 @@ def run(
 
     `on_start` makes whoever may stop the attempt responsible for the child while it runs.
     """
-    with Child(
-        arguments,
-        env=env,
-        cwd=cwd,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    ) as child, on_start(child):
+    with (
+        Child(
+            arguments,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        ) as child,
+        on_start(child),
+    ):
         out, err = child.process.communicate(stdin or None)
         code = child.wait()
     return Ended(code, out.decode(errors="replace"), err.decode(errors="replace"))

@@ -155,9 +155,7 @@ class Decoder:
                 yield item
         self._buffer = buffer[position:]
 
-    def _next(
-        self, buffer: str, position: int, *, at_end: bool
-    ) -> tuple[Report | str | None, int]:
+    def _next(self, buffer: str, position: int, *, at_end: bool) -> tuple[Report | str | None, int]:
         """The item at a position and where it ends: the same position if it has not ended."""
         if buffer[position] == "{":
             try:

@@ -82,9 +82,7 @@ class Registries:
 
     def manifest(self, image: ImageReference, digest: str) -> Manifest:
         """The manifest with that digest."""
-        answer = self._call(
-            "GET", image, f"manifests/{digest}", headers={"Accept": MANIFEST_TYPES}
-        )
+        answer = self._call("GET", image, f"manifests/{digest}", headers={"Accept": MANIFEST_TYPES})
         if answer.status_code != httpx.codes.OK:
             raise _unexpected(image, answer)
         found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"

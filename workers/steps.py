@@ -121,7 +121,9 @@ class Progress:
             self._output(output)
         for digest, sentence in report.warnings:
             step = self._steps.get(digest)
-            self._write(step.number if step else 0, mask_text(f"WARNING: {sentence}", self._patterns))
+            self._write(
+                step.number if step else 0, mask_text(f"WARNING: {sentence}", self._patterns)
+            )
 
     def settle(self, *, but: frozenset[str] | set[str] = frozenset()) -> None:
         """Write the ends of steps that have completed and did not start again."""
@@ -168,7 +170,11 @@ class Progress:
     def _status(self, status: Status) -> None:
         """Only the end of each transfer: in between they come by the hundred."""
         step = self._steps.get(status.vertex)
-        if step is None or not status.completed or (status.vertex, status.id) in self._statuses_seen:
+        if (
+            step is None
+            or not status.completed
+            or (status.vertex, status.id) in self._statuses_seen
+        ):
             return
         self._statuses_seen.add((status.vertex, status.id))
         size = f" {status.total} bytes" if status.total else ""

@@ -16,6 +16,9 @@ from farm.errors import AttemptCancelled, AttemptError, FarmError, StaleAttempt
 from farm.reasons import Reason
 from workers.process import Child
 
+NEVER_S = 3600.0
+"""How long to sleep when there is no deadline to watch."""
+
 
 class HandedBack(FarmError):
     """The worker stops: the part is to be queued again, no attempt is burnt."""
@@ -72,8 +75,8 @@ class Stop:
 
     def watch_deadline(self) -> float:
         """Ask to stop if the time is up; the seconds that are left (never negative)."""
-        if self._deadline is None:
-            return 3600.0
+        if self._deadline is None or self._committed or self._cause is not None:
+            return NEVER_S
         left = self._deadline - time.monotonic()
         if left <= 0:
             self.ask(Cause.TIMED_OUT)

@@ -22,9 +22,7 @@ from farm.cli.workers import worker_ls, worker_token
 
 __all__ = ["project", "registry", "secret", "token", "worker_ls", "worker_token"]
 
-of_project = click.option(
-    "--project", metavar="NAME", help="For this project; default: for all."
-)
+of_project = click.option("--project", metavar="NAME", help="For this project; default: for all.")
 
 
 @click.group()
@@ -37,11 +35,9 @@ def project() -> None:
 @click.option("--repo", required=True, metavar="URL", help="Its clone URL.")
 @click.option("--git-username", metavar="NAME", help="Who reads a private repository.")
 @click.option("--git-token-stdin", is_flag=True, help="Read the git token from stdin.")
-@click.option(
-    "--git-token-file", type=file_type, help="Read the git token from a file."
-)
+@click.option("--git-token-file", type=file_type, help="Read the git token from a file.")
 @json_option
-def project_add(  # noqa: PLR0913, one argument per option
+def project_add(
     *,
     name: str,
     repo: str,
@@ -59,9 +55,7 @@ def project_add(  # noqa: PLR0913, one argument per option
         --git-username bot --git-token-stdin < token
     """
     if git_token_stdin and git_token_file:
-        raise click.UsageError(
-            "name either --git-token-stdin or --git-token-file, not both"
-        )
+        raise click.UsageError("name either --git-token-stdin or --git-token-file, not both")
     body: Json = {"name": name, "repository": repo}
     if git_username:
         body["git_username"] = git_username
@@ -126,9 +120,7 @@ def project_show(*, name: str, as_json: bool) -> None:
 
 @project.command("rm")
 @click.argument("name")
-@click.option(
-    "-y", "--yes", is_flag=True, help="Do not ask; needed without a terminal."
-)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 def project_rm(*, name: str, yes: bool) -> None:
     """Remove a project with its builds, secrets and logins.
 
@@ -138,9 +130,7 @@ def project_rm(*, name: str, yes: bool) -> None:
     """
     if not yes:
         if not may_ask():
-            raise click.UsageError(
-                "this removes the project's whole history: add --yes"
-            )
+            raise click.UsageError("this removes the project's whole history: add --yes")
         click.confirm(f"Remove {name} with its whole history?", abort=True, err=True)
     connect().delete(path_of("projects", name))
     note(f"Project {name} removed.")
@@ -154,9 +144,7 @@ def secret() -> None:
 @secret.command("set")
 @click.argument("name")
 @of_project
-@click.option(
-    "--value-file", type=file_type, help="Read the value from a file, byte for byte."
-)
+@click.option("--value-file", type=file_type, help="Read the value from a file, byte for byte.")
 def secret_set(*, name: str, project: str | None, value_file: Path | None) -> None:
     """Store a secret: from a file, from stdin, or typed unseen on a terminal.
 
@@ -216,9 +204,7 @@ def registry() -> None:
 @click.option("-u", "--username", required=True, help="Who logs in there.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
 @of_project
-def registry_login(
-    *, host: str, username: str, password_stdin: bool, project: str | None
-) -> None:
+def registry_login(*, host: str, username: str, password_stdin: bool, project: str | None) -> None:
     """Store a login, for every project or for one.
 
     \b
@@ -227,9 +213,7 @@ def registry_login(
       farm registry login reg.example.org -u shop --project shop/api
     """
     if not password_stdin and not may_ask():
-        raise click.UsageError(
-            "without a terminal, give the password with --password-stdin"
-        )
+        raise click.UsageError("without a terminal, give the password with --password-stdin")
     password = secret_value(None, f"Password of {username} at {host}")
     body = {
         "host": host,

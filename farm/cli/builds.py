@@ -20,88 +20,18 @@ from farm.cli.output import (
     print_list,
     quiet_option,
 )
-from farm.cli.request import length, pairs, request_body
+from farm.cli.request import request_body, request_options
 
 RECENT = 20
 ACTIVE = ["running", "queued", "waiting_approval"]
 STATUSES = [*ACTIVE, "succeeded", "failed", "errored", "cancelled", "skipped"]
 
-detach_option = click.option(
-    "-d", "--detach", is_flag=True, help="Do not follow the build."
-)
+detach_option = click.option("-d", "--detach", is_flag=True, help="Do not follow the build.")
 build_id = click.argument("build_id", metavar="ID")
 
 
 @click.command()
-@click.option("--repo", metavar="URL", help="Clone URL of the repository.")
-@click.option(
-    "--project", metavar="NAME", help="A project that the farm knows, by name."
-)
-@click.option(
-    "--pr", metavar="N", type=click.IntRange(1), help="Build this pull request."
-)
-@click.option(
-    "--ref", help="Build this branch, tag or refs/…; default: the default branch."
-)
-@click.option("--sha", help="Build exactly this commit of it.")
-@click.option(
-    "-t",
-    "--tag",
-    multiple=True,
-    metavar="IMAGE",
-    help="Push the image as this; repeatable.",
-)
-@click.option(
-    "--arg",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=pairs,
-    help="A build argument; repeatable.",
-)
-@click.option(
-    "--label",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=pairs,
-    help="A label of the image; repeatable.",
-)
-@click.option(
-    "--platform", multiple=True, metavar="OS/ARCH", help="Such as linux/arm64."
-)
-@click.option(
-    "-f", "--file", metavar="PATH", help="The Dockerfile; default: in the context."
-)
-@click.option(
-    "--context", metavar="PATH", help="Directory of the repository to build in."
-)
-@click.option("--target", metavar="STAGE", help="Build up to this stage.")
-@click.option(
-    "--secret", multiple=True, metavar="NAME", help="A stored secret; repeatable."
-)
-@click.option("--no-cache", is_flag=True, help="Run every step anew.")
-@click.option("--pull", is_flag=True, help="Look for newer base images.")
-@click.option(
-    "--push/--no-push", default=None, help="Default: push when there is a --tag."
-)
-@click.option(
-    "--cache-from", multiple=True, metavar="IMAGE", help="A registry cache to read."
-)
-@click.option(
-    "--cache-to", multiple=True, metavar="IMAGE", help="A registry cache to write."
-)
-@click.option(
-    "--runs-on",
-    multiple=True,
-    metavar="LABEL",
-    help="A label that its worker must have.",
-)
-@click.option(
-    "--timeout",
-    metavar="TIME",
-    callback=length,
-    help="The longest it may take, such as 90s, 30m, 2h.",
-)
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]))
+@request_options
 @detach_option
 @json_option
 @quiet_option
@@ -119,7 +49,7 @@ def build(*, detach: bool, as_json: bool, quiet: bool, **wanted: Any) -> None:
     """
     body = request_body(wanted)
     api = connect()
-    started = api.post("/builds", body)
+    started = api.post_keyed("/builds", body)
     _after_start(api, started, detach=detach, as_json=as_json, quiet=quiet)
 
 
@@ -131,15 +61,9 @@ def build(*, detach: bool, as_json: bool, quiet: bool, **wanted: Any) -> None:
     type=click.IntRange(1),
     help="Only builds of this pull request.",
 )
-@click.option(
-    "-s", "--status", multiple=True, type=click.Choice(STATUSES), help="Repeatable."
-)
-@click.option(
-    "--q", metavar="TEXT", help="An id, #PR, or the beginning of a commit or digest."
-)
-@click.option(
-    "-n", "--limit", type=click.IntRange(1), help=f"At most so many; default {RECENT}."
-)
+@click.option("-s", "--status", multiple=True, type=click.Choice(STATUSES), help="Repeatable.")
+@click.option("--q", metavar="TEXT", help="An id, #PR, or the beginning of a commit or digest.")
+@click.option("-n", "--limit", type=click.IntRange(1), help=f"At most so many; default {RECENT}.")
 @click.option("-a", "--all", "everything", is_flag=True, help="The whole history.")
 @json_option
 @quiet_option
@@ -195,12 +119,8 @@ def show(build_id: str, *, as_json: bool) -> None:
 
 @click.command()
 @build_id
-@click.option(
-    "-f", "--follow", "following", is_flag=True, help="Follow it to the build's end."
-)
-@click.option(
-    "--attempt", metavar="N", type=click.IntRange(1), help="Not the latest attempt."
-)
+@click.option("-f", "--follow", "following", is_flag=True, help="Follow it to the build's end.")
+@click.option("--attempt", metavar="N", type=click.IntRange(1), help="Not the latest attempt.")
 @click.option("--platform", metavar="OS/ARCH", help="The log of this part.")
 @click.option("--raw", is_flag=True, help="Keep control sequences on a terminal.")
 def logs(
@@ -223,9 +143,7 @@ def logs(
       farm logs 42 --attempt 1 > first.log
     """
     if following and (attempt or platform):
-        raise click.UsageError(
-            "--follow shows the latest attempt; leave out --attempt, --platform"
-        )
+        raise click.UsageError("--follow shows the latest attempt; leave out --attempt, --platform")
     api = connect()
     if following:
         _follow(api, build_id, raw=raw)
@@ -291,9 +209,7 @@ def retry(build_id: str, *, detach: bool, as_json: bool, quiet: bool) -> None:
 
 @click.command("open")
 @build_id
-@click.option(
-    "--desktop", cls=FromEnvironment, envvar=["DISPLAY", "WAYLAND_DISPLAY"], hidden=True
-)
+@click.option("--desktop", cls=FromEnvironment, envvar=["DISPLAY", "WAYLAND_DISPLAY"], hidden=True)
 def open_page(build_id: str, *, desktop: str | None) -> None:
     """Print the address of a build's page; on a desktop open it.
 
@@ -317,9 +233,7 @@ def _older_active(api: Api, query: dict[str, Any], newest: list[Json]) -> list[J
     return [item for item in active if item["id"] not in known]
 
 
-def _after_start(
-    api: Api, started: Json, *, detach: bool, as_json: bool, quiet: bool
-) -> None:
+def _after_start(api: Api, started: Json, *, detach: bool, as_json: bool, quiet: bool) -> None:
     if quiet:
         click.echo(plain(started["id"]))
     elif not (detach and as_json):
@@ -350,8 +264,4 @@ def _follow(
 
 
 def _cancelled(item: Json) -> str:
-    return (
-        "cancelled."
-        if item["status"] == "cancelled"
-        else "will be cancelled in a moment."
-    )
+    return "cancelled." if item["status"] == "cancelled" else "will be cancelled in a moment."

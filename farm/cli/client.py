@@ -106,12 +106,16 @@ class Api:
         return found[:limit]
 
     def post(self, path: str, body: Json | None = None) -> Json:
-        """Ask for something. A lost connection is tried once more: the key makes that safe."""
+        """Ask for something, once."""
+        return self._json("POST", path, body=body or {})
+
+    def post_keyed(self, path: str, body: Json) -> Json:
+        """Ask for something with a key, so that it may be asked for again when no answer came."""
         key = {"Idempotency-Key": str(uuid.uuid4())}
         try:
-            return self._json("POST", path, body=body or {}, headers=key)
+            return self._json("POST", path, body=body, headers=key)
         except Disconnected:
-            return self._json("POST", path, body=body or {}, headers=key)
+            return self._json("POST", path, body=body, headers=key)
 
     def delete(self, path: str, query: Query | None = None) -> None:
         """Remove something."""
@@ -124,11 +128,9 @@ class Api:
                 while piece := response.read1(65536):
                     yield piece
             except (OSError, HTTPException) as exc:
-                raise Unreachable(
-                    f"{self.server} broke off in the middle of its answer"
-                ) from exc
+                raise Unreachable(f"{self.server} broke off in the middle of its answer") from exc
 
-    def open(  # noqa: PLR0913, the parts of a request
+    def open(
         self,
         method: str,
         path: str,
@@ -146,9 +148,7 @@ class Api:
             response: HTTPResponse = self._opener.open(request, timeout=timeout_s)
         except (OSError, HTTPException) as exc:
             why = getattr(exc, "reason", None) or exc
-            lost = isinstance(
-                why, ConnectionResetError | BrokenPipeError
-            )  # RemoteDisconnected too
+            lost = isinstance(why, ConnectionResetError | BrokenPipeError)  # RemoteDisconnected too
             raise (Disconnected if lost else Unreachable)(
                 f"cannot reach {self.server} ({why})"
             ) from exc
@@ -160,16 +160,14 @@ class Api:
     def _request(
         self, method: str, path: str, query: Query | None, body: Json | None
     ) -> urllib_request.Request:
-        wanted = {
-            name: value for name, value in (query or {}).items() if value is not None
-        }
+        wanted = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self.server}/api/v1{path}"
         if wanted:
             url += "?" + urlencode(wanted, doseq=True)
         data = None if body is None else json.dumps(body).encode()
         request = urllib_request.Request(url, data=data, method=method)  # noqa: S310, resolve() checks
         request.add_header("Authorization", f"Bearer {self._token}")
-        request.add_header("User-Agent", "farm-cli")
+        request.add_header("Farm-Client", "cli")  # the trigger of builds that it asks for
         if data is not None:
             request.add_header("Content-Type", "application/json")
         return request
@@ -187,9 +185,7 @@ class Api:
             try:
                 answer = json.loads(response.read() or b"{}")
             except (OSError, HTTPException, ValueError) as exc:
-                raise Unreachable(
-                    f"{self.server} does not answer as a farm does"
-                ) from exc
+                raise Unreachable(f"{self.server} does not answer as a farm does") from exc
         if not isinstance(answer, dict):
             raise Unreachable(f"{self.server} does not answer as a farm does")
         return answer
@@ -208,9 +204,7 @@ def path_of(*names: str) -> str:
 def _refusal(response: HTTPResponse, server: str) -> ApiError:
     status = response.status
     if status < _FIRST_ERROR:
-        return Unreachable(
-            f"{server} redirects elsewhere; set the server to its right address"
-        )
+        return Unreachable(f"{server} redirects elsewhere; set the server to its right address")
     kind = _KINDS.get(status, ApiError if status < _FIRST_SERVER_ERROR else Unreachable)
     try:
         problem = json.loads(response.read(1 << 20))
@@ -219,9 +213,7 @@ def _refusal(response: HTTPResponse, server: str) -> ApiError:
         lines = [f"{server} answered {status} {response.reason}"]
     else:
         if kind is Unreachable and problem.get("request_id"):
-            lines.append(
-                f"The server's log knows it as request {problem['request_id']}."
-            )
+            lines.append(f"The server's log knows it as request {problem['request_id']}.")
     return kind("\n".join(lines), status=status)
 
 
@@ -232,9 +224,7 @@ def _sentences(problem: Json) -> list[str]:
         for error in problem.get("errors") or []
         if "message" in error and "code" in error
     ]
-    return fields or [
-        f"{problem.get('detail') or problem['title']} ({problem.get('code', '-')})"
-    ]
+    return fields or [f"{problem.get('detail') or problem['title']} ({problem.get('code', '-')})"]
 
 
 def _field(error: Json) -> str:

@@ -94,9 +94,7 @@ def load() -> Saved:
     return Saved(current if current in contexts else None, contexts)
 
 
-def save_context(
-    name: str, server: str, token: str, *, make_current: bool = True
-) -> None:
+def save_context(name: str, server: str, token: str, *, make_current: bool = True) -> None:
     """Remember a server under a name, in place of what had that name."""
     saved = load()
     contexts = saved.contexts | {name: Context(normal_server(server), token)}
@@ -114,9 +112,7 @@ def remove_context(name: str) -> None:
         return
     path = config_file()
     path.unlink(missing_ok=True)
-    with contextlib.suppress(
-        OSError
-    ):  # somebody keeps another file there, or it is not there
+    with contextlib.suppress(OSError):  # somebody keeps another file there, or it is not there
         path.parent.rmdir()
 
 
@@ -129,9 +125,7 @@ def resolve(choice: Choice | None = None) -> Context:
     named, server = choice.context, choice.server
     if choice.context_typed and choice.server_typed:
         raise click.UsageError("name either --server or --context, not both")
-    if (
-        named and server
-    ):  # typed beats the environment; in the environment the server does
+    if named and server:  # typed beats the environment; in the environment the server does
         named, server = (named, None) if choice.context_typed else (None, server)
     saved = load()
     if named:
@@ -155,17 +149,11 @@ def normal_server(server: str) -> str:
 
     try:
         url = urlsplit(server)
-        valid = (
-            url.scheme in ("http", "https")
-            and url.hostname
-            and (url.port is None or url.port)
-        )
+        valid = url.scheme in ("http", "https") and url.hostname and (url.port is None or url.port)
     except ValueError:
         valid = False
     if not valid or url.username or url.password or url.query or url.fragment:
-        raise click.UsageError(
-            "the server must be an address such as https://farm.example.org"
-        )
+        raise click.UsageError("the server must be an address such as https://farm.example.org")
     return server.rstrip("/")
 
 
@@ -179,9 +167,7 @@ def _token_for(saved: Saved, server: str) -> str:
     for context in saved.contexts.values():
         if context.server == server:
             return context.token
-    raise NoContext(
-        "no token for that server: set FARM_TOKEN (`farm token create` makes one)"
-    )
+    raise NoContext("no token for that server: set FARM_TOKEN (`farm token create` makes one)")
 
 
 def _write(saved: Saved) -> None:

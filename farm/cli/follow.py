@@ -81,9 +81,7 @@ class Progress:
         """Count a step that began or ended; those of an earlier attempt no longer count."""
         part, attempt = step["platform"], step["attempt"]
         with self._lock:
-            for key in [
-                key for key in self._steps if key[0] == part and key[1] < attempt
-            ]:
+            for key in [key for key in self._steps if key[0] == part and key[1] < attempt]:
                 del self._steps[key]
             self._steps[part, attempt, step["number"]] = step
 
@@ -118,14 +116,12 @@ class Progress:
 class Follower:
     """Follows one build to its end."""
 
-    def __init__(
-        self, api: Api, build_id: str, *, log: TextIO | None, raw: bool = False
-    ) -> None:
+    def __init__(self, api: Api, build_id: str, *, log: TextIO | None, raw: bool = False) -> None:
         self._api = api
         self._id = build_id
         self._log = LogWriter(log, raw=raw) if log else None
         self._events = BuildEvents(api, build_id)
-        self._said = ""
+        self._topic = ""
 
     def run(self) -> Json:
         """The build as it ended. Ctrl-C detaches, or on a terminal asks what to do."""
@@ -155,10 +151,11 @@ class Follower:
         return build
 
     def _say(self, build: Json) -> None:
-        """Tell what changed, once."""
+        """Tell what changed, once; a place in the line that moves is no news."""
         said = _situation(build)
-        if said and said != self._said:
-            self._said = said
+        topic = build["waiting"]["reason"] if build["waiting"] else said
+        if said and topic != self._topic:
+            self._topic = topic
             note(f"Build {self._id} {said}")
 
     def _interrupted(self) -> None:
@@ -198,12 +195,8 @@ def summary(build: Json) -> str:
         head += f" in {clock(build['duration_s'])}"
     lines = [head + "."]
     if image := build["image"]:
-        lines += [f"  {tag}@{image['digest']}" for tag in image["tags"]] or [
-            f"  {image['digest']}"
-        ]
-    lines += [
-        f"  {line}" for line in (cause(build), build["message"], build["cure"]) if line
-    ]
+        lines += [f"  {tag}@{image['digest']}" for tag in image["tags"]] or [f"  {image['digest']}"]
+    lines += [f"  {line}" for line in (cause(build), build["message"], build["cure"]) if line]
     return "\n".join([*lines, f"  {build['url']}"])
 
 

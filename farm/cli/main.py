@@ -56,12 +56,16 @@ class Verbs(click.Group):
     def _entries(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group="farm.commands")}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, click's signature
         """The known verbs in the order of the table, then what other packages add."""
         known = [verb for verb in SHORT_HELP if verb in self._entries]
         return known + sorted(self._entries.keys() - SHORT_HELP.keys())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002, click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
         """Import the module of one verb."""
         entry = self._entries.get(cmd_name)
         if entry is None:
@@ -69,9 +73,7 @@ class Verbs(click.Group):
         command: click.Command = entry.load()
         return command
 
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by section without importing them."""
         verbs = self.list_commands(ctx)
         for title, section in SECTIONS.items():
@@ -101,12 +103,8 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--server", metavar="URL", envvar="FARM_SERVER", help="The farm to talk to."
-)
-@click.option(
-    "--context", metavar="NAME", envvar="FARM_CONTEXT", help="A saved server, by name."
-)
+@click.option("--server", metavar="URL", envvar="FARM_SERVER", help="The farm to talk to.")
+@click.option("--context", metavar="NAME", envvar="FARM_CONTEXT", help="A saved server, by name.")
 @click.option("--token", cls=FromEnvironment, envvar="FARM_TOKEN", hidden=True)
 @click.option("--no-color", cls=FromEnvironment, envvar="NO_COLOR", hidden=True)
 @click.option("--force-color", cls=FromEnvironment, envvar="FORCE_COLOR", hidden=True)
@@ -119,8 +117,9 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     help="Show the version and exit.",
 )
 @click.pass_context
-def main(  # noqa: PLR0913, one argument per option
+def main(
     ctx: click.Context,
+    *,
     server: str | None,
     context: str | None,
     token: str | None,

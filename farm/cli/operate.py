@@ -92,9 +92,7 @@ def config_check(*, as_json: bool) -> None:
         loaded = _load()
     shown = shown_settings(loaded)
     if as_json:
-        print_json(
-            {name: {"value": value, "source": source} for name, value, source in shown}
-        )
+        print_json({name: {"value": value, "source": source} for name, value, source in shown})
     else:
         print_table(("VARIABLE", "VALUE", "FROM"), shown)
     if not loaded.settings.insecure_ok:
@@ -118,18 +116,11 @@ def doctor(parts: tuple[str, ...], *, as_json: bool) -> None:
     """
     doctors = {entry.name: entry for entry in entry_points(group="farm.doctor")}
     if unknown := set(parts) - doctors.keys():
-        raise click.UsageError(
-            f"no part {min(unknown)}: name some of {', '.join(doctors)}"
-        )
-    found = [
-        finding for part in parts or doctors for finding in _findings(doctors[part])
-    ]
+        raise click.UsageError(f"no part {min(unknown)}: name some of {', '.join(doctors)}")
+    found = [finding for part in parts or doctors for finding in _findings(doctors[part])]
     if as_json:
         print_json(
-            [
-                {"check": f.check, "ok": f.ok, "detail": f.detail, "cure": f.cure}
-                for f in found
-            ]
+            [{"check": f.check, "ok": f.ok, "detail": f.detail, "cure": f.cure} for f in found]
         )
     else:
         print_table(
@@ -154,9 +145,7 @@ def shown_settings(loaded: Loaded) -> list[tuple[str, str, str]]:
     return rows
 
 
-def create_local_token(
-    name: str, scopes: Sequence[str], expires_days: int | None
-) -> str:
+def create_local_token(name: str, scopes: Sequence[str], expires_days: int | None) -> str:
     """Make a token directly in the database that the settings name."""
     with _explained():
         from farm import access
@@ -165,9 +154,7 @@ def create_local_token(
 
         url = _load().settings.database
         if revision(url) != database.newest():
-            raise DatabaseAway(
-                "the database is not up to date here: run `farm db upgrade`"
-            )
+            raise DatabaseAway("the database is not up to date here: run `farm db upgrade`")
         farm = database.Database(url)
         try:
             with farm.write() as session:
@@ -230,6 +217,4 @@ def _explained() -> Iterator[None]:
     except FarmError as exc:
         raise click.UsageError(str(exc)) from exc
     except (SQLAlchemyError, OSError) as exc:
-        raise DatabaseAway(
-            f"the database does not answer ({type(exc).__name__})"
-        ) from exc
+        raise DatabaseAway(f"the database does not answer ({type(exc).__name__})") from exc

@@ -38,9 +38,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _KIB = 1024
 _MINUTE, _HOUR = 60, 3600
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, as the API has it."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API has it.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 
 
@@ -75,8 +73,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for number, row in enumerate([list(headers), *cells]):
         style = _bold if number == 0 else _coloured
         texts = [
-            style(text) + " " * (width - len(text))
-            for text, width in zip(row, widths, strict=True)
+            style(text) + " " * (width - len(text)) for text, width in zip(row, widths, strict=True)
         ]
         click.echo("  ".join(texts).rstrip())
 
@@ -94,7 +91,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
         click.echo(f"{_bold(name)}{' ' * (width - len(name))}  {_coloured(value)}")
 
 
-def print_list(  # noqa: PLR0913, one list has these parts
+def print_list(
     items: Sequence[dict[str, Any]],
     headers: Sequence[str],
     row: Callable[[dict[str, Any]], Sequence[object]],
@@ -153,12 +150,14 @@ def size(count: int | None) -> str:
         return ""
     if not on_terminal():
         return str(count)
+    if count < _KIB:
+        return f"{count} B"
     amount = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < _KIB:
-            return f"{amount:.0f} {unit}"
+    for unit in ("KiB", "MiB", "GiB"):
         amount /= _KIB
-    return f"{amount:.1f} GiB"
+        if amount < _KIB:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / _KIB:.1f} TiB"
 
 
 def _cell(value: object) -> str:

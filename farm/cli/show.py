@@ -52,6 +52,7 @@ def print_build(build: Json, steps: list[Json]) -> None:
             ("message", build["message"]),
             ("cure", build["cure"]),
             ("waiting", waiting(build)),
+            ("may start in", _eta(build)),
             ("project", build["project"]),
             ("repository", build["repository"]),
             ("of", subject(build)),
@@ -104,9 +105,12 @@ def _print_attempts(build: Json) -> None:
     ]
     if rows:
         click.echo()
-        print_table(
-            ("PLATFORM", "ATTEMPT", "WORKER", "OUTCOME", "REASON", "STARTED"), rows
-        )
+        print_table(("PLATFORM", "ATTEMPT", "WORKER", "OUTCOME", "REASON", "STARTED"), rows)
+
+
+def _eta(build: Json) -> str:
+    eta = build["waiting"] and build["waiting"]["eta_s"]
+    return " to ".join(duration(seconds) for seconds in eta) if eta else ""
 
 
 def _step(step: Json) -> list[object]:

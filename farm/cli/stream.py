@@ -89,7 +89,9 @@ class BuildEvents:
                     if event.name == "done":
                         return
             except Unreachable as exc:
-                polling = polling or exc.status == HTTPStatus.SERVICE_UNAVAILABLE
+                if exc.status == HTTPStatus.SERVICE_UNAVAILABLE and not polling:
+                    polling = True
+                    continue
                 if time.monotonic() - self._heard > PATIENCE_S:
                     raise
             time.sleep(POLL_S if polling else self._retry_s)
@@ -117,9 +119,7 @@ class BuildEvents:
             except ValueError as exc:
                 raise Unreachable(f"{self._api.server} sent a broken event") from exc
             yield Event(message.name, data)
-        if (
-            message.id is not None
-        ):  # only now: what was not handed on is asked for again
+        if message.id is not None:  # only now: what was not handed on is asked for again
             self._last_id = message.id
 
     def _poll(self) -> Iterator[Event]:
@@ -132,9 +132,7 @@ class BuildEvents:
         if attempt != self._attempt:
             self._attempt, self._next_line = attempt, 1
         try:
-            log = b"".join(
-                self._api.text(f"{self._path}/log", {"from": self._next_line})
-            )
+            log = b"".join(self._api.text(f"{self._path}/log", {"from": self._next_line}))
         except NotThere:  # no attempt has written a log yet
             log = b""
         whole = log if ended else log[: log.rfind(b"\n") + 1]

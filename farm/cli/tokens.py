@@ -33,9 +33,7 @@ def token() -> None:
     help="What it may; repeatable.",
 )
 @click.option("--expires-days", type=click.IntRange(1, 3650), help="Default: never.")
-@click.option(
-    "--local", is_flag=True, help="Beside the database, without a server or a token."
-)
+@click.option("--local", is_flag=True, help="Beside the database, without a server or a token.")
 @json_option
 def token_create(
     *,
@@ -60,9 +58,7 @@ def token_create(
     if local:
         from farm.cli.operate import create_local_token
 
-        made: Json = {
-            "token": create_local_token(name, scope or ("admin",), expires_days)
-        }
+        made: Json = {"token": create_local_token(name, scope or ("admin",), expires_days)}
     else:
         body: Json = {"name": name, "scopes": list(scope)}
         if expires_days:

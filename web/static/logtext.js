@@ -19,15 +19,15 @@ export function clean(raw) {
 
 export function parse(raw) {
   const found = ofStep.exec(raw);
-  if (!found) return { step: "", kind: "", text: clean(raw) };
+  if (!found) return { step: "", at: "", kind: "", text: clean(raw) };
   const text = clean(found[3]);
   const said = kinds.find(([start]) => text.startsWith(start));
-  return { step: found[1], kind: !found[2] && said ? said[1] : "", text };
+  return { step: found[1], at: found[2] ?? "", kind: !found[2] && said ? said[1] : "", text };
 }
 
 // The element of a line, made of text nodes only: a log is never markup.
 export function lineElement(number, raw) {
-  const { step, kind, text } = parse(raw);
+  const { step, at, kind, text } = parse(raw);
   const line = document.createElement("div");
   line.className = kind ? `line says-${kind}` : "line";
   line.id = `L${number}`;
@@ -35,6 +35,7 @@ export function lineElement(number, raw) {
   link.href = `?line=${number}#L${number}`;
   link.textContent = number;
   const mark = document.createElement("i");
+  if (at) mark.title = `${at} s into the step`;
   mark.textContent = step ? `#${step}` : "";
   const words = document.createElement("bdi");
   words.textContent = text;

@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from farm.cli.main import main
+from farm.settings import process_environment
 from tests.unit.cli.fake_farm import FakeFarm
 
-TOKEN = "farm_token_of_the_tests"  # noqa: S105, opens nothing
+TOKEN = "farm_token_of_the_tests"
 COMMAND = [sys.executable, "-c", "from farm.cli.main import main; main()"]
 
 Run = Callable[..., Result]
@@ -32,7 +33,7 @@ def farm() -> Iterator[FakeFarm]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own: nothing of who runs the tests is read or written."""
-    for name in list(os.environ):  # noqa: TID251, the tests' own edge
+    for name in process_environment():
         if name.startswith("FARM_") or name in ("NO_COLOR", "FORCE_COLOR", "DISPLAY"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -99,7 +100,7 @@ def on_terminal(farm: FakeFarm, home: Path) -> Iterator[Callable[..., Process]]:
 
     def start(*args: str, **env: str) -> Process:
         ours, theirs = pty.openpty()
-        popen = subprocess.Popen(  # noqa: S603, our own command
+        popen = subprocess.Popen(
             [*COMMAND, *args],
             stdin=theirs,
             stdout=theirs,
@@ -125,7 +126,7 @@ def without_terminal(farm: FakeFarm, home: Path) -> Iterator[Callable[..., Proce
     started: list[Process] = []
 
     def start(*args: str) -> Process:
-        popen = subprocess.Popen(  # noqa: S603, our own command
+        popen = subprocess.Popen(
             [*COMMAND, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from farm.reasons import Reason, WaitReason
@@ -73,7 +73,7 @@ class FakeFarm:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> FakeFarm:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -130,7 +130,7 @@ def _handler(farm: FakeFarm) -> type[BaseHTTPRequestHandler]:
                 farm.came.set()
                 answer.hold.wait(30)
 
-        do_GET = do_POST = do_DELETE = _serve
+        do_GET = do_POST = do_DELETE = _serve  # noqa: N815, names of http.server
 
         def log_message(self, *_: object) -> None:
             """Say nothing: a test's output is its own."""

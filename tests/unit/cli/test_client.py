@@ -107,6 +107,22 @@ def test_an_answer_that_is_lost_twice_is_unreachable(run: Run, farm: FakeFarm) -
     assert len(farm.asked) == 2
 
 
+def test_what_has_no_key_is_not_asked_for_again(run: Run, farm: FakeFarm) -> None:
+    farm.on("POST /builds/7/retry", Answer(drop=True))
+
+    assert run("retry", "7", "--detach").exit_code == 5
+    assert len(farm.asked) == 1
+    assert "idempotency-key" not in farm.asked[0].headers
+
+
+def test_a_build_is_asked_for_as_the_command_line(run: Run, farm: FakeFarm) -> None:
+    farm.on("POST /builds", Answer(build(), 202))
+
+    run("build", "--project", "a/b", "--detach")
+
+    assert farm.asked[0].headers["farm-client"] == "cli"
+
+
 def test_names_are_quoted_but_for_the_slash_of_a_project() -> None:
     assert path_of("projects", "own er/na?me") == "/projects/own%20er/na%3Fme"
     assert path_of("registries", "reg.example.org:5000") == "/registries/reg.example.org:5000"

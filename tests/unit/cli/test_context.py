@@ -186,11 +186,11 @@ def test_an_empty_config_home_counts_as_none(monkeypatch: pytest.MonkeyPatch, ho
 
 def test_it_works_with_no_environment_at_all() -> None:
     code = "from farm.cli.context import config_file; print(config_file())"
-    done = subprocess.run(  # noqa: S603, our own script
+    done = subprocess.run(
         [sys.executable, "-c", code], env={}, capture_output=True, text=True, check=True
     )
 
     assert done.stdout.endswith("/.config/farm/config.toml\n")
     assert Path(done.stdout.strip()).is_absolute()
-    bare = subprocess.run([*COMMAND, "--version"], env={}, capture_output=True, check=False)  # noqa: S603
+    bare = subprocess.run([*COMMAND, "--version"], env={}, capture_output=True, check=False)
     assert bare.returncode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 
@@ -82,9 +81,10 @@ def test_a_build_that_is_not_there_ends_the_following(run: Run) -> None:
 
 def test_why_a_build_waits_is_said_once(run: Run, farm: FakeFarm) -> None:
     waiting = build(BuildStatus.QUEUED, waiting=WaitReason.SLOTS_BUSY)
+    closer = waiting | {"waiting": waiting["waiting"] | {"position": 1}}
     farm.on(
         STREAM,
-        events(("status", waiting), ("status", waiting), ("status", RUNNING), ("done", ENDED)),
+        events(("status", waiting), ("status", closer), ("status", RUNNING), ("done", ENDED)),
     )
 
     said = run("logs", "-f", "7").stderr
@@ -158,5 +158,5 @@ def test_an_event_that_is_no_json_is_not_taken_for_the_end(run: Run, farm: FakeF
     broken = b"retry: 1\n\nid: 1\nevent: done\ndata: {oops\n\n"
     farm.on(STREAM, broken, events(("done", ENDED)))
 
-    assert run("logs", "-f", "7", "-f").exit_code == 0
-    assert json.dumps(ENDED)
+    assert run("logs", "-f", "7").exit_code == 0
+    assert len(farm.requests(STREAM)) == 2

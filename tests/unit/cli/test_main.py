@@ -34,7 +34,7 @@ def commands() -> Iterator[tuple[list[str], click.Command]]:
 def imported_by(script: str, env: dict[str, str] | None = None) -> set[str]:
     """The packages that a fresh interpreter has imported when a script is over."""
     code = f"{script}\nimport json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-    done = subprocess.run(  # noqa: S603, our own script
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, env=env or {}
     )
     return {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}

@@ -165,5 +165,5 @@ def test_the_doctor_names_what_the_server_lacks(
     first = {finding.check: finding for finding in control_plane()}["server"]
     second = {finding.check: finding for finding in control_plane()}["server"]
 
-    assert first.detail == f"{farm.url} is not ready: redis"
+    assert first.detail == f"{farm.url} is not ready: redis (no answer)"
     assert second.detail == f"{farm.url} is not ready: it answered 500"

@@ -1,0 +1,198 @@
+"""The Celery worker of this process and its pool: how it starts, how a pool process starts,
+and how both end without losing a build.
+
+A stop (SIGTERM, SIGINT) takes no new builds and waits for the running ones; after
+`drain_s`, or at once on a second signal or SIGQUIT, they are handed back. The word
+travels over a pipe whose writing end only the main process holds: that end also
+closes when the main process is killed, and then its builds are handed back too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import structlog
+from billiard import current_process
+from celery import Celery, bootsteps, signals
+from celery.apps.worker import Worker
+from celery.worker import state
+
+from farm import logging as farm_logging
+from farm.settings import Settings
+from workers.toolbox import Layout, Toolbox, make_toolbox
+
+log = structlog.get_logger()
+
+ORPHAN_POLL_S = 0.2
+
+
+class Shutdown:
+    """The main process's side of stopping."""
+
+    def __init__(self, drain_s: float) -> None:
+        self.reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        self._drain_s = drain_s
+        self._begun = False
+        self._closed = False
+        self.on_begin: Callable[[], None] = lambda: None
+
+    def handle(self, number: int, _frame: FrameType | None = None) -> None:
+        """The signal handler for SIGTERM, SIGINT and SIGQUIT."""
+        state.should_stop = os.EX_OK
+        if self._begun or number == signal.SIGQUIT:
+            self.hand_back()
+        if not self._begun:
+            self._begun = True
+            self.on_begin()
+            timer = threading.Timer(self._drain_s, self.hand_back)
+            timer.daemon = True
+            timer.start()
+
+    def hand_back(self) -> None:
+        """Tell every pool process to hand its build back. Safe to repeat."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._writer)
+
+    def forget_writer(self) -> None:
+        """In a pool process: the writing end is the main process's alone."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._writer)
+
+
+class PoolProcess:
+    """What happens in a pool process: made before the fork, started after it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        layout: Layout,
+        environment: Mapping[str, str],
+        *,
+        broker_url: str,
+        shutdown: Shutdown,
+        lock: int,
+    ) -> None:
+        self.settings = settings
+        self._layout = layout
+        self._environment = environment
+        self._broker_url = broker_url
+        self._shutdown = shutdown
+        self._lock = lock
+        self._tools: Toolbox | None = None
+        self._busy = threading.Lock()
+
+    def start(self) -> None:
+        """Called in the new process, before its first attempt."""
+        self._shutdown.forget_writer()
+        # The main process alone holds the folder: a successor must not wait for us.
+        os.close(self._lock)
+        self._tools = make_toolbox(
+            self.settings,
+            self._layout,
+            self._environment,
+            broker_url=self._broker_url,
+            slot=int(current_process().index),
+            shutdown=self._shutdown.reader,
+        )
+        parent = os.getppid()
+        threading.Thread(
+            target=self._end_without, args=[parent], name="orphan", daemon=True
+        ).start()
+
+    def tools(self) -> Toolbox:
+        """This process's tools."""
+        if self._tools is None:
+            raise RuntimeError("not in a pool process")
+        return self._tools
+
+    def attempt_begins(self) -> None:
+        """An attempt runs until `attempt_ends`."""
+        self._busy.acquire()
+
+    def attempt_ends(self) -> None:
+        """No attempt runs."""
+        self._busy.release()
+
+    def _end_without(self, parent: int) -> None:
+        """Leave when the main process was killed and the running attempt was handed back."""
+        select.select([self._shutdown.reader], [], [])
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_POLL_S)
+        with self._busy:
+            os._exit(os.EX_TEMPFAIL)
+
+
+class FarmWorker(Worker):  # type: ignore[misc]
+    """Celery's worker with our signal handlers, and no restart on SIGHUP."""
+
+    shutdown: Shutdown
+
+    def install_platform_tweaks(self, worker: object) -> None:
+        """SIGTERM and SIGINT stop, SIGQUIT stops at once."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self.shutdown.handle)
+
+
+def run_pool(
+    app: Celery,
+    *,
+    name: str,
+    queue: str,
+    slots: int,
+    process: PoolProcess,
+    shutdown: Shutdown,
+    on_forked: Callable[[], None],
+) -> int:
+    """Run until a stop; the exit code. `on_forked` is called once the pool is there."""
+
+    class Forked(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Threads of ours start after the pool: a fork copies no thread, but every lock."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _worker: object) -> None:
+            on_forked()
+
+    def in_pool_process(**_: Any) -> None:
+        process.start()
+
+    def keep_our_logging(**_: Any) -> None:
+        """Celery would configure its own otherwise."""
+        farm_logging.configure(process.settings)
+
+    def begins(**_: Any) -> None:
+        process.attempt_begins()
+
+    def ends(**_: Any) -> None:
+        process.attempt_ends()
+
+    signals.worker_process_init.connect(in_pool_process, weak=False)
+    signals.setup_logging.connect(keep_our_logging, weak=False)
+    signals.task_prerun.connect(begins, weak=False)
+    signals.task_postrun.connect(ends, weak=False)
+    app.steps["worker"].add(Forked)
+    FarmWorker.shutdown = shutdown
+    worker = FarmWorker(
+        app=app,
+        hostname=f"{name}@farm",
+        pool="prefork",
+        concurrency=slots,
+        queues=[queue],
+        quiet=True,
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    log.info("worker_stopped", worker=name)
+    return int(worker.exitcode or 0)

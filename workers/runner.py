@@ -1,0 +1,361 @@
+"""One attempt, from claim to finish, and the one place where an error becomes an outcome.
+
+    claim -> fetch -> resolved -> (may we push?) -> build -> publish -> tags -> finish -> clean up
+
+Nothing here knows HTTP, Docker or git: see control.py, buildx.py, git.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+
+import structlog
+
+from farm.errors import AttemptCancelled, AttemptError, StaleAttempt
+from farm.protocol import ClaimAnswer, Finish, Publish, PublishAnswer, Resolved
+from farm.reasons import Fault, Reason
+from farm.references import parse_image_reference
+from farm.states import Outcome, Phase
+from workers import source
+from workers.attemptdir import AttemptDir
+from workers.buildx import BuildOrder, labels_of
+from workers.control import AttemptControl, ControlRefused, ControlSilent, NotEnrolled, insist
+from workers.git import FetchOrder
+from workers.lease import Lease
+from workers.logship import LogShipper
+from workers.masking import mask_text, patterns_of
+from workers.publishing import move_tags
+from workers.registry import Registries
+from workers.spool import Undelivered
+from workers.stop import HandedBack, Stop
+from workers.toolbox import Toolbox
+
+log = structlog.get_logger()
+
+CLAIM_FOR_S = 30.0
+"""How long a claim is tried: after that the control plane places the part anew."""
+LAST_LOG_S = 10.0
+"""How long the end waits for the log's last bytes before the spool takes over."""
+FINISH_FOR_S = 10.0
+CHECK_S = 0.2
+MESSAGE_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended; no `finish`: the part is handed back."""
+
+    finish: Finish | None
+    message: str = ""
+
+
+@dataclass
+class Timeline:
+    """Seconds spent in each part of the recipe."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - began
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
+
+
+class Attempt:
+    """One attempt at one part on this worker."""
+
+    def __init__(self, tools: Toolbox, part: int, number: int) -> None:
+        self._tools = tools
+        self._control = tools.control.attempt(part, number, secrets.token_hex(16))
+        self._claimed = False
+
+    def carry_out(self) -> None:
+        """Run it and report how it ended. Returns quietly when the claim is void."""
+        claim = self._claim()
+        if claim is None:
+            return
+        self._claimed = True
+        tools, control = self._tools, self._control
+        stop = Stop(timeout_s=claim.timeout_s)
+        log_path = tools.spool.log_path(control.part, control.number, control.claim_token)
+        with (
+            AttemptDir.create(tools.tmp, part=control.part, attempt=control.number) as folder,
+            tools.cancels.watching(control.name, stop),
+            Lease(control, stop, heartbeat_s=claim.heartbeat_s, shutdown=tools.shutdown) as lease,
+        ):
+            shipper = LogShipper(control, stop, log_path, claim.log_limit)
+            shipper.start()
+            end = _Recipe(tools, control, claim, folder, stop, lease, shipper).run()
+            folder.forget_credentials()
+            self._deliver(end, shipper)
+
+    def report_fault(self, error: BaseException) -> None:
+        """The worker itself failed: say so, so that the part does not wait for its lease."""
+        if self._claimed:
+            finish = Finish(
+                outcome=Outcome.ERRORED,
+                reason=Reason.WORKER_FAULT,
+                message=f"an error of the worker's own: {type(error).__name__}",
+            )
+            self._report(End(finish))
+
+    def _claim(self) -> ClaimAnswer | None:
+        try:
+            claim = insist(self._control.claim, wait=time.sleep, for_s=CLAIM_FOR_S)
+        except StaleAttempt:
+            log.info("claim_void", attempt=self._control.name)
+        except (ControlSilent, NotEnrolled, ControlRefused) as exc:
+            log.error("claim_failed", attempt=self._control.name, error=str(exc))
+        else:
+            log.info("attempt_started", attempt=self._control.name, build=claim.build_id)
+            return claim
+        return None
+
+    def _deliver(self, end: End | None, shipper: LogShipper) -> None:
+        """Bring log and end to the control plane, or leave both to the spool."""
+        delivered = shipper.close(within_s=0.0 if end is None else LAST_LOG_S)
+        if end is None:
+            shipper.discard()
+            return
+        if end.finish is not None:
+            end = End(end.finish.model_copy(update={"log_size": shipper.size}))
+        if not delivered:
+            self._keep(end, shipper)
+        elif self._report(end):
+            shipper.discard()
+
+    def _report(self, end: End) -> bool:
+        """Report the end; False if it went to the spool."""
+        control = self._control
+
+        def send() -> None:
+            if end.finish is not None:
+                control.finish(end.finish)
+            else:
+                control.hand_back(end.message)
+
+        try:
+            insist(send, wait=time.sleep, for_s=FINISH_FOR_S)
+        except StaleAttempt:
+            log.info("end_void", attempt=control.name)
+        except (ControlSilent, NotEnrolled):
+            self._keep(end, None)
+            return False
+        except ControlRefused as exc:
+            log.error("end_refused", attempt=control.name, error=str(exc))
+        else:
+            outcome = end.finish.outcome if end.finish else Outcome.HANDED_BACK
+            log.info("attempt_ended", attempt=control.name, outcome=str(outcome))
+        return True
+
+    def _keep(self, end: End, shipper: LogShipper | None) -> None:
+        control = self._control
+        self._tools.spool.keep(
+            Undelivered(
+                part=control.part,
+                attempt=control.number,
+                claim=control.claim_token,
+                verb="finish" if end.finish else "hand-back",
+                finish=end.finish,
+                message=end.message,
+                steps=shipper.pending_steps() if shipper else [],
+            )
+        )
+
+
+class _Recipe:
+    """The steps between claim and finish."""
+
+    def __init__(
+        self,
+        tools: Toolbox,
+        control: AttemptControl,
+        claim: ClaimAnswer,
+        folder: AttemptDir,
+        stop: Stop,
+        lease: Lease,
+        shipper: LogShipper,
+    ) -> None:
+        self._tools = tools
+        self._control = control
+        self._claim = claim
+        self._spec = claim.spec
+        self._folder = folder
+        self._stop = stop
+        self._lease = lease
+        self._shipper = shipper
+        self._times = Timeline()
+        logins = claim.credentials.registries
+        self._registries = Registries(tools.registry_client, logins, insecure_ok=tools.insecure_ok)
+        git = claim.credentials.git
+        hidden = [*claim.credentials.secrets.values(), *(login.password for login in logins)]
+        self._patterns = patterns_of([*hidden, *([git.password] if git else [])])
+
+    def run(self) -> End | None:
+        """Carry the recipe out; None: the attempt is void, report nothing."""
+        try:
+            return self._end(Outcome.SUCCEEDED, *self._succeed())
+        except StaleAttempt:
+            log.info("attempt_void", attempt=self._control.name)
+            return None
+        except HandedBack:
+            return End(None, "the worker stops")
+        except AttemptCancelled:
+            return self._end(Outcome.CANCELLED, reason=Reason.REQUESTED)
+        except AttemptError as exc:
+            outcome = Outcome.FAILED if exc.reason.fault is Fault.PROJECT else Outcome.ERRORED
+            return self._end(outcome, reason=exc.reason, message=exc.message)
+
+    def _succeed(self) -> tuple[str, int | None]:
+        """The digest and size of the image, its tags where they belong."""
+        published = self._claim.published
+        if published is not None:
+            return self._put_tags(published.digest, published.size), published.size
+        digest = self._build()
+        if self._spec.push:
+            size = self._size_in_registry(digest)
+            return self._put_tags(digest, size), size
+        name = self._local_name()
+        try:
+            return digest, self._tools.engine.image_size(name)
+        finally:
+            self._tools.engine.untag(name)
+
+    def _build(self) -> str:
+        missing = [s for s in self._spec.secrets if s not in self._claim.credentials.secrets]
+        if missing:
+            raise AttemptError(Reason.SECRET_MISSING, f"not stored: {', '.join(missing)}")
+        beside = ThreadPoolExecutor(1, thread_name_prefix="push")
+        try:
+            order = self._prepare(beside.submit(self._check_push))
+        finally:
+            # Not waited for: a registry that hangs must not hold a cancel.
+            beside.shutdown(wait=False, cancel_futures=True)
+        self._lease.phase = Phase.BUILDING
+        with self._times.phase("build"):
+            return self._tools.buildx.build(
+                order,
+                self._folder,
+                self._stop,
+                patterns=self._patterns,
+                on_line=self._shipper.line,
+                on_step=self._shipper.step,
+            ).digest
+
+    def _prepare(self, allowed: Future[None]) -> BuildOrder:
+        """Fetch, agree on the commit, export; the registry's word comes meanwhile."""
+        spec, stop = self._spec, self._stop
+        name = f"{self._control.name}.{self._control.claim_token[:8]}"
+        wanted = FetchOrder(spec.repository, spec.git_ref, self._claim.sha, name)
+        self._say(f"fetching {spec.git_ref} of {spec.repository}")
+        credential = self._claim.credentials.git
+        with self._times.phase("fetch"):
+            fetched = self._tools.git.fetch(wanted, credential, self._folder, stop)
+        found = Resolved(sha=fetched.sha, commit_date=fetched.commit_date)
+        commit = insist(lambda: self._control.resolved(found), wait=stop.wait)
+        if commit.sha != fetched.sha:
+            wanted = FetchOrder(spec.repository, spec.git_ref, commit.sha, name)
+            fetched = self._tools.git.fetch(wanted, credential, self._folder, stop)
+        with self._times.phase("export"):
+            export = self._tools.git.export(fetched, self._folder, stop)
+        context, dockerfile = source.locate(export, spec.context, spec.file)
+        self._say(f"commit {fetched.sha} on {self._tools.control.worker}")
+        while not wait_for([allowed], timeout=CHECK_S).done:
+            stop.check()
+        allowed.result()
+        self._folder.write_logins(self._claim.credentials.registries)
+        stop.check()
+        return BuildOrder(
+            spec=spec,
+            platform=self._claim.platform,
+            context=context,
+            dockerfile=dockerfile,
+            labels=labels_of(
+                spec, self._claim.farm_labels, sha=fetched.sha, commit_date=fetched.commit_date
+            ),
+            names=self._slot_names() if spec.push else [self._local_name()],
+            secrets=self._folder.write_secrets(
+                {name: self._claim.credentials.secrets[name] for name in spec.secrets}
+            ),
+        )
+
+    def _check_push(self) -> None:
+        if self._spec.push:
+            for name in self._slot_names():
+                self._registries.check_push(name)
+
+    def _slot(self) -> str:
+        return f"farm-{self._tools.control.worker}-{self._tools.slot}"
+
+    def _slot_names(self) -> list[str]:
+        """A name of this slot's own in every repository that a tag names."""
+        images = dict.fromkeys(parse_image_reference(tag).name for tag in self._spec.tags)
+        return [f"{image}:{self._slot()}" for image in images]
+
+    def _local_name(self) -> str:
+        return f"{self._slot()}/local:{self._control.name}"
+
+    def _size_in_registry(self, digest: str) -> int:
+        image = parse_image_reference(self._slot_names()[0])
+        manifest = self._registries.manifest(image, digest)
+        return self._registries.size(image, manifest, self._claim.platform)
+
+    def _put_tags(self, digest: str, size: int | None) -> str:
+        self._lease.phase = Phase.TAGGING
+
+        def publish() -> PublishAnswer:
+            answer = insist(
+                lambda: self._control.publish(Publish(digest=digest, size=size)),
+                wait=self._stop.wait,
+            )
+            self._stop.commit()
+            return answer
+
+        with self._times.phase("tags"):
+            try:
+                tags = move_tags(self._registries, digest, publish)
+            except ControlRefused as exc:
+                if exc.code == "cancel_requested":
+                    raise AttemptCancelled("cancelled before it was published") from exc
+                raise
+        for tag in tags:
+            self._say(f"tag {tag} is {digest}")
+        return digest
+
+    def _end(
+        self,
+        outcome: Outcome,
+        digest: str | None = None,
+        size: int | None = None,
+        *,
+        reason: Reason | None = None,
+        message: str = "",
+    ) -> End:
+        message = mask_text(message, self._patterns)[:MESSAGE_CHARACTERS]
+        self._say(" ".join(str(word) for word in (outcome, reason, message) if word))
+        return End(
+            Finish(
+                outcome=outcome,
+                reason=reason,
+                message=message,
+                digest=digest,
+                size=size,
+                phases=self._times.seconds,
+            )
+        )
+
+    def _say(self, text: str) -> None:
+        """A line of the farm's own in the build's log."""
+        for line in mask_text(text, self._patterns).splitlines():
+            self._shipper.line(f"#0 {line}")
