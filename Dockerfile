@@ -38,6 +38,7 @@ RUN groupadd --gid 10001 farm \
     && install -d -o farm -g farm -m 0750 /var/lib/farm /var/lib/farm-worker /var/lib/farm-enrolment
 COPY --from=dependencies /usr/local/lib/farm /usr/local/lib/farm
 COPY deploy/worker /usr/local/bin/farm-worker
+COPY deploy/healthcheck /usr/local/bin/farm-healthcheck
 COPY --from=package /package/ /
 # Last: they differ in every build.
 ARG VERSION=0.1.0

@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -30,6 +30,7 @@ from farm.errors import SettingsError, Unavailable
 
 BUSY_TIMEOUT_MS = 15_000
 _READERS = 8
+_WANTED = "FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -92,7 +93,10 @@ class Database:
 
 def parse_url(url: str) -> URL:
     """SQLite or Postgres (psycopg 3); anything else is refused by name."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError(_WANTED) from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
@@ -100,7 +104,7 @@ def parse_url(url: str) -> URL:
         return parsed
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
-    raise SettingsError("FARM_DATABASE_URL: must begin with sqlite:/// or postgresql://")
+    raise SettingsError(_WANTED)
 
 
 def now(session: Session) -> datetime:

@@ -10,29 +10,19 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib import request
 
 from farm.errors import SettingsError
+from farm.findings import Finding
 
 if TYPE_CHECKING:
     from farm.settings import Settings
 
 TIMEOUT_S = 3.0
 _GIB = 1024**3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check: what was seen, and when it is not as it should be what to do about it."""
-
-    check: str
-    ok: bool
-    detail: str
-    cure: str = ""
 
 
 def control_plane() -> Iterator[Finding]:

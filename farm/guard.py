@@ -16,6 +16,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from farm.errors import Invalid
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_NEVER = (
+    IPv6Network("64:ff9b:1::/48"),  # NAT64 inside one network; Python calls it global
+    IPv6Network("::/96"),  # IPv4-compatible, given up long ago; Python calls it global
+)
 _METADATA = frozenset(
     {
         IPv4Address("169.254.169.254"),
@@ -42,7 +46,7 @@ def check_host(host: str, *, field: str, insecure_ok: bool) -> None:
 def is_global(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address belongs to the internet at large, also when wrapped in another."""
     inner = _unwrapped(address)
-    if inner in _METADATA or inner.is_multicast:
+    if inner in _METADATA or inner.is_multicast or any(inner in net for net in _NEVER):
         return False
     return inner.is_global
 
@@ -60,8 +64,11 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return [IPv4Address("127.0.0.1")]  # RFC 6761, also where this resolver does not know it
     try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
     return [_unwrapped(ipaddress.ip_address(str(entry[4][0]).split("%")[0])) for entry in found]

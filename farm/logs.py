@@ -175,7 +175,7 @@ def _records(last: Mark, data: bytes, at_ms: int) -> Iterator[bytes]:
     while (end := data.find(b"\n", place)) >= 0:
         match = _STEP.match(data, place, end)
         here = int(match[1]) if match else step
-        if (here != step or since >= _EVERY) and place:
+        if here != step or since >= _EVERY:
             yield _RECORD.pack(last.offset + place, line, here, at_ms)
             since = 0
         step, place = here, end + 1

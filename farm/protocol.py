@@ -12,10 +12,10 @@ verb may be repeated.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from farm.reasons import Reason
 from farm.spec import BuildSpec
@@ -33,7 +33,24 @@ LOG_CHUNK_BYTES = 64 * 1024
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
-Text = Annotated[str, Field(max_length=4000)]
+
+
+def _without_nul(text: str) -> str:
+    """Postgres stores no NUL, and a Dockerfile may print one."""
+    return text.replace("\x00", "")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """A moment that both databases can hold in any time zone; without a zone it is UTC."""
+    if not 1 < moment.year < 9999:
+        raise ValueError("must be a moment of the years 2 to 9998")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Word = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 ByteCount = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -74,11 +91,11 @@ class CheckIn(Wire):
     """POST /worker/v1/check-in, with the worker's own token, at start and every heartbeat."""
 
     protocol: int
-    version: Annotated[str, Field(max_length=100)]
+    version: Annotated[Word, Field(max_length=100)]
     slots: Annotated[int, Field(ge=1, le=256)]
-    platforms: Annotated[list[str], Field(min_length=1, max_length=50)]
+    platforms: Annotated[list[Word], Field(min_length=1, max_length=50)]
     containerd_store: bool
-    engine: dict[str, str]
+    engine: dict[Word, Word]
     """Facts for people: versions of the engine, buildx, git, the kernel."""
     engine_ok: bool = True
     """False while the engine does not answer: nothing is placed here."""
@@ -152,14 +169,14 @@ class Resolved(Wire):
     """The commit that this attempt found: the first report wins."""
 
     sha: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
-    commit_date: datetime
+    commit_date: Moment
 
 
 class Commit(Wire):
     """The build's commit: what every attempt must build."""
 
     sha: str
-    commit_date: datetime
+    commit_date: Moment
 
 
 class Heartbeat(Wire):
@@ -180,8 +197,8 @@ class StepReport(Wire):
     name: Text
     status: StepStatus
     cached: bool
-    started_at: datetime | None
-    duration_s: Annotated[float, Field(ge=0)] | None
+    started_at: Moment | None
+    duration_s: Duration | None
 
 
 class Steps(Wire):
@@ -234,7 +251,7 @@ class Finish(Wire):
     digest: Digest | None = None
     size: ByteCount | None = None
     log_size: ByteCount = 0
-    phases: dict[str, float] = {}
+    phases: dict[Word, Duration] = {}
     """Seconds spent in each part of the recipe, for the timeline."""
 
 

@@ -28,6 +28,7 @@ _IMAGE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?$"
 )
 DOCKER_HUB = "docker.io"
+_USUAL_PORTS = {"https": 443, "http": 80}
 
 
 def check_text(value: str) -> str:
@@ -90,9 +91,15 @@ def project_name_of(repository: str) -> str:
 
 
 def normal_repository(repository: str) -> str:
-    """The form under which a repository is known: host in lower case, no `.git`, no end slash."""
+    """The form under which a repository is known, of a URL that was parsed above.
+
+    Host in lower case without its end dot, no usual port, no `.git`, no slash too many.
+    """
     url = urlsplit(repository)
-    return f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/').removesuffix('.git')}"
+    host = (url.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    port = f":{url.port}" if url.port not in (None, _USUAL_PORTS[url.scheme]) else ""
+    return f"{url.scheme}://{host}{port}/{url.path.strip('/').removesuffix('.git')}"
 
 
 def check_ref(value: str) -> str:

@@ -209,6 +209,13 @@ def check_safe(settings: Settings) -> None:
         raise SettingsError("\n".join([*problems, "FARM_INSECURE_OK=1 allows it, for a trial"]))
 
 
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
+
+
 def _is_loopback(host: str | None) -> bool:
     return host in (None, "", "localhost", "::1") or str(host).startswith("127.")
 
@@ -219,7 +226,7 @@ def _inconsistencies(settings: Settings) -> list[str]:
         found.append("FARM_LEASE_S: must be longer than FARM_HEARTBEAT_S")
     for name in ("url", "server"):
         value = getattr(settings, name)
-        if value and urlsplit(value).scheme not in ("http", "https"):
+        if value and not _is_http(value):
             found.append(f"{variable_of(name)}: must begin with https:// or http://")
     if ":" not in settings.listen:
         found.append("FARM_LISTEN: must be host:port")

@@ -8,6 +8,7 @@ docker/build-push-action means by them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from farm.references import (
+    ImageReference,
     check_ref,
     check_repository_path,
     check_storable,
@@ -77,7 +79,7 @@ def _check_build_arg_name(name: str) -> str:
 def _check_label_name(name: str) -> str:
     if len(name) > 255 or not _LABEL.match(name) or name.endswith("\n"):
         raise ValueError("must be a label name such as org.example.name")
-    if name.startswith(_RESERVED_LABELS):
+    if name.lower().startswith(_RESERVED_LABELS):
         raise ValueError("is reserved")
     return name
 
@@ -113,17 +115,36 @@ def _check_cache(value: str) -> str:
     if "=" not in value:
         parse_image_reference(value)
         return f"type=registry,ref={value}"
-    pairs = dict(pair.partition("=")[::2] for pair in value.split(","))
-    if not set(pairs) <= _CACHE_KEYS or pairs.get("type") not in ("registry", "inline"):
+    pairs = _pairs(value)
+    twice = len(pairs) != value.count(",") + 1
+    if twice or not set(pairs) <= _CACHE_KEYS or pairs.get("type") not in ("registry", "inline"):
         raise ValueError("must be type=registry,ref=… or type=inline")
     if pairs["type"] == "registry":
         parse_image_reference(pairs.get("ref", ""))
     return value
 
 
+def _pairs(entry: str) -> dict[str, str]:
+    return dict(pair.partition("=")[::2] for pair in entry.split(","))
+
+
+def _check_sha(value: str) -> str:
+    if not value.strip("0"):
+        raise ValueError("must be a commit, not git's name for none")
+    return value
+
+
+def cached_images(entries: Iterable[str]) -> list[ImageReference]:
+    """The images that cache entries name: addresses that a worker will call, as tags are."""
+    named = [_pairs(entry).get("ref") for entry in entries]
+    return [parse_image_reference(ref) for ref in named if ref]
+
+
 RepositoryUrl = Annotated[str, AfterValidator(_check_repository)]
 Ref = Annotated[str, AfterValidator(check_ref)]
-Sha = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+Sha = Annotated[
+    str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$"), AfterValidator(_check_sha)
+]
 RepositoryPath = Annotated[str, AfterValidator(check_repository_path)]
 Tag = Annotated[str, AfterValidator(_check_tag)]
 Platform = Annotated[str, AfterValidator(_check_platform)]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from farm import access, db
+from farm import access, db, history
 from farm.logs import LogStore
 from farm.model import Attempt, Build, Part, Project, Step, Token, Worker
 from farm.reasons import Reason, WaitReason
@@ -62,7 +62,7 @@ class Seeder:
     session: Session
     now: datetime
     logs: LogStore | None = None
-    random: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311 (not a secret)
+    random: random.Random = field(default_factory=lambda: random.Random(7))
     projects: list[Project] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
 
@@ -131,6 +131,13 @@ class Seeder:
         self._steps(build, part, seconds=seconds, count=steps, open_end=True, failing=False)
         return build
 
+    def add_log(self, build: Build, text: str) -> None:
+        """More output of a build's newest attempt."""
+        source = history.log_of(self.session, build.id)
+        assert source is not None, "the build has not started"
+        assert self.logs is not None, "the seeder has no logs"
+        self.logs.append(*source, self.logs.size(*source), text.encode(), now=self.now)
+
     def build(
         self,
         *,
@@ -177,7 +184,7 @@ class Seeder:
             spec={"repository": project.repository},
             pull_request=number,
             ref=None,
-            sha=hashlib.sha1(str(self.random.random()).encode()).hexdigest(),  # noqa: S324 (like git)
+            sha=hashlib.sha1(str(self.random.random()).encode()).hexdigest(),
             trigger=self.random.choice(
                 (Trigger.WEBHOOK, Trigger.WEBHOOK, Trigger.API, Trigger.CLI)
             ),

@@ -14,7 +14,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from farm.protocol import RegistryCredential
 from farm.references import DOCKER_HUB
@@ -24,11 +26,21 @@ DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 """Under which name the docker client looks for Docker Hub's login."""
 
 LOCK = "lock"
+CLAIMED = "claimed.json"
 PROCESSES = "processes"
 PROTECTIVE_GIT_CONFIG = (
     "[safe]\n\tbareRepository = explicit\n\tdirectory =\n[protocol]\n\tallow = never\n"
     "[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n[credential]\n\thelper =\n"
 )
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Which attempt a folder belongs to, and the token that speaks for it."""
+
+    part: int
+    attempt: int
+    claim: str
 
 
 class AttemptDir:
@@ -47,15 +59,16 @@ class AttemptDir:
         self.source = path / "source"
 
     @classmethod
-    def create(cls, root: Path, *, part: int, attempt: int) -> AttemptDir:
+    def create(cls, root: Path, claimed: Claimed) -> Self:
         """A new folder of its own name under `root`, for the user of this process alone."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = root / f"{part}.{attempt}.{secrets.token_hex(4)}"
+        path = root / f"{claimed.part}.{claimed.attempt}.{secrets.token_hex(4)}"
         # Locked before it gets its name: at no moment is there a folder without a holder.
         building = root / f".{path.name}"
         building.mkdir(mode=0o700)
         lock = os.open(building / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _write_private(building / CLAIMED, json.dumps(asdict(claimed)).encode())
         building.rename(path)
         folder = cls(path, lock)
         for inner in (folder.docker_config, folder.buildx_config, folder.secrets, folder.empty):
@@ -110,11 +123,19 @@ class AttemptDir:
             os.close(self._lock)
             self._lock = -1
 
-    def __enter__(self) -> AttemptDir:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def claimed_in(path: Path) -> Claimed | None:
+    """Whose folder it is; None if it does not say (any more)."""
+    try:
+        return Claimed(**json.loads((path / CLAIMED).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def is_abandoned(path: Path) -> bool:

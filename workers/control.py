@@ -95,6 +95,10 @@ class Control:
         """The name under which the farm knows this worker."""
         return self._identity.name
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def check_in(self, facts: CheckIn) -> CheckedIn:
         """Say that the worker lives; raises ControlSilent, NotEnrolled, ControlRefused."""
         return _parse(self.post("check-in", json=facts), CheckedIn)

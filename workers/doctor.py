@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from farm.doctor import Finding
+from farm.findings import Finding
 from farm.errors import SettingsError
 
 OLDEST_GIT = (2, 38)

@@ -1,7 +1,8 @@
 """What killed pool processes leave behind goes within a second or two.
 
 A folder whose lock is free has no process any more: its recorded children are ended
-(only if they are still the very same processes) and it is removed.
+(only if they are still the very same processes), its attempt is reported as lost,
+and it is removed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import structlog
 
-from workers.attemptdir import PROCESSES, is_abandoned, remove_tree
+from farm.protocol import Finish
+from farm.reasons import Reason
+from farm.states import Outcome
+from workers.attemptdir import PROCESSES, claimed_in, is_abandoned, remove_tree
 from workers.process import Identity, identity_of
-from workers.spool import Spool
+from workers.spool import Spool, Undelivered
 
 log = structlog.get_logger()
 
@@ -37,11 +41,34 @@ class Janitor:
         for folder in self._tmp.iterdir():
             if self._is_abandoned(folder):
                 _end_processes(folder)
+                self._report_lost(folder)
                 remove_tree(folder)
                 log.warning("leftover_removed", attempt=folder.name)
             else:
                 in_use.add(".".join(folder.name.split(".")[:2]))
         self._spool.drop_orphans(in_use=in_use)
+
+    def _report_lost(self, folder: Path) -> None:
+        """Say that the attempt is lost: the part need not wait until its lease ends."""
+        claimed = claimed_in(folder)
+        if claimed is None or self._spool.holds(claimed.part, claimed.attempt, claimed.claim):
+            return
+        finish = Finish(
+            outcome=Outcome.LOST,
+            reason=Reason.WORKER_LOST,
+            message="the process that built it was killed",
+        )
+        self._spool.keep(
+            Undelivered(
+                part=claimed.part,
+                attempt=claimed.attempt,
+                claim=claimed.claim,
+                verb="finish",
+                finish=finish,
+                message="",
+                steps=[],
+            )
+        )
 
     @staticmethod
     def _is_abandoned(folder: Path) -> bool:

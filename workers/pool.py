@@ -3,17 +3,15 @@ and how both end without losing a build.
 
 A stop (SIGTERM, SIGINT) takes no new builds and waits for the running ones; after
 `drain_s`, or at once on a second signal or SIGQUIT, they are handed back. The word
-travels over a pipe whose writing end only the main process holds: that end also
-closes when the main process is killed, and then its builds are handed back too.
+travels over a pipe: the main process closes the writing end, which it alone holds.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
-import select
 import signal
 import threading
-import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
@@ -30,7 +28,8 @@ from workers.toolbox import Layout, Toolbox, make_toolbox
 
 log = structlog.get_logger()
 
-ORPHAN_POLL_S = 0.2
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 
 
 class Shutdown:
@@ -88,10 +87,11 @@ class PoolProcess:
         self._shutdown = shutdown
         self._lock = lock
         self._tools: Toolbox | None = None
-        self._busy = threading.Lock()
+        self._main = os.getpid()
 
     def start(self) -> None:
         """Called in the new process, before its first attempt."""
+        _die_with(self._main)
         self._shutdown.forget_writer()
         # The main process alone holds the folder: a successor must not wait for us.
         os.close(self._lock)
@@ -103,10 +103,6 @@ class PoolProcess:
             slot=int(current_process().index),
             shutdown=self._shutdown.reader,
         )
-        parent = os.getppid()
-        threading.Thread(
-            target=self._end_without, args=[parent], name="orphan", daemon=True
-        ).start()
 
     def tools(self) -> Toolbox:
         """This process's tools."""
@@ -114,21 +110,13 @@ class PoolProcess:
             raise RuntimeError("not in a pool process")
         return self._tools
 
-    def attempt_begins(self) -> None:
-        """An attempt runs until `attempt_ends`."""
-        self._busy.acquire()
 
-    def attempt_ends(self) -> None:
-        """No attempt runs."""
-        self._busy.release()
-
-    def _end_without(self, parent: int) -> None:
-        """Leave when the main process was killed and the running attempt was handed back."""
-        select.select([self._shutdown.reader], [], [])
-        while os.getppid() == parent:
-            time.sleep(ORPHAN_POLL_S)
-        with self._busy:
-            os._exit(os.EX_TEMPFAIL)
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends: nothing of a killed worker
+    builds on, and its successor reports what was lost."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel knew
+        os._exit(os.EX_TEMPFAIL)
 
 
 class FarmWorker(Worker):  # type: ignore[misc]
@@ -169,16 +157,8 @@ def run_pool(
         """Celery would configure its own otherwise."""
         farm_logging.configure(process.settings)
 
-    def begins(**_: Any) -> None:
-        process.attempt_begins()
-
-    def ends(**_: Any) -> None:
-        process.attempt_ends()
-
     signals.worker_process_init.connect(in_pool_process, weak=False)
     signals.setup_logging.connect(keep_our_logging, weak=False)
-    signals.task_prerun.connect(begins, weak=False)
-    signals.task_postrun.connect(ends, weak=False)
     app.steps["worker"].add(Forked)
     FarmWorker.shutdown = shutdown
     worker = FarmWorker(

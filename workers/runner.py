@@ -23,7 +23,7 @@ from farm.reasons import Fault, Reason
 from farm.references import parse_image_reference
 from farm.states import Outcome, Phase
 from workers import source
-from workers.attemptdir import AttemptDir
+from workers.attemptdir import AttemptDir, Claimed
 from workers.buildx import BuildOrder, labels_of
 from workers.control import AttemptControl, ControlRefused, ControlSilent, NotEnrolled, insist
 from workers.git import FetchOrder
@@ -90,7 +90,9 @@ class Attempt:
         stop = Stop(timeout_s=claim.timeout_s)
         log_path = tools.spool.log_path(control.part, control.number, control.claim_token)
         with (
-            AttemptDir.create(tools.tmp, part=control.part, attempt=control.number) as folder,
+            AttemptDir.create(
+                tools.tmp, Claimed(control.part, control.number, control.claim_token)
+            ) as folder,
             tools.cancels.watching(control.name, stop),
             Lease(control, stop, heartbeat_s=claim.heartbeat_s, shutdown=tools.shutdown) as lease,
         ):

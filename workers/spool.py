@@ -69,6 +69,10 @@ class Spool:
         fresh.rename(path)
         log.warning("result_kept", attempt=path.stem, verb=end.verb)
 
+    def holds(self, part: int, attempt: int, claim: str) -> bool:
+        """Whether the end of that attempt waits here already."""
+        return self.log_path(part, attempt, claim).with_suffix(".json").exists()
+
     def send(self, control: Control) -> int:
         """Try every entry once; how many are left."""
         left = 0

@@ -137,19 +137,22 @@ def main(
     The server comes from --server, --context, FARM_SERVER with FARM_TOKEN, or the
     saved context that is current; NO_COLOR=1 turns colours off.
     """
-    typed = ParameterSource.COMMANDLINE
     ctx.obj = Choice(
         server=server,
-        server_typed=ctx.get_parameter_source("server") is typed,
+        server_typed=ctx.get_parameter_source("server") is ParameterSource.COMMANDLINE,
         context=context,
-        context_typed=ctx.get_parameter_source("context") is typed,
+        context_typed=ctx.get_parameter_source("context") is ParameterSource.COMMANDLINE,
         token=token,
     )
     if no_color or force_color:
         ctx.color = not no_color
+    _show_any_character()
+
+
+def _show_any_character() -> None:
+    """A log may hold what the terminal's character set cannot show: escape it, go on."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A log may hold what the terminal's character set cannot show.
             stream.reconfigure(errors="backslashreplace")
 
 

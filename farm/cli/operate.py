@@ -14,7 +14,7 @@ from farm.cli.output import json_option, note, print_json, print_table
 from farm.errors import FarmError, SettingsError, Unavailable
 
 if TYPE_CHECKING:
-    from farm.doctor import Finding
+    from farm.findings import Finding
     from farm.settings import Loaded
 
 FAILED, UNREACHABLE = 1, 5
@@ -120,24 +120,30 @@ def doctor(parts: tuple[str, ...], *, as_json: bool) -> None:
     found = [finding for part in parts or doctors for finding in _findings(doctors[part])]
     if as_json:
         print_json(
-            [{"check": f.check, "ok": f.ok, "detail": f.detail, "cure": f.cure} for f in found]
+            [{"check": f.check, "ok": f.ok, "detail": f.detail, "cure": _cure(f)} for f in found]
         )
     else:
         print_table(
             ("CHECK", "", "FOUND", "CURE"),
-            [(f.check, "ok" if f.ok else "wrong", f.detail, f.cure) for f in found],
+            [(f.check, "ok" if f.ok else "wrong", f.detail, _cure(f)) for f in found],
         )
     if not all(finding.ok for finding in found):
         raise click.exceptions.Exit(FAILED)
 
 
 def shown_settings(loaded: Loaded) -> list[tuple[str, str, str]]:
-    """Variable, value and source of every setting; a secret's value is not shown."""
+    """Variable, value in effect and source of every setting; a secret's value is not shown."""
     from farm import settings as farm_settings
 
+    settings = loaded.settings
+    filled_in = {
+        "database_url": settings.database,
+        "worker_redis_url": settings.broker_for_workers,
+        "server": settings.server or settings.url,
+    }
     rows = []
-    for name in type(loaded.settings).model_fields:
-        value = getattr(loaded.settings, name)
+    for name in type(settings).model_fields:
+        value = filled_in.get(name, getattr(settings, name))
         text = "" if value is None else str(value)
         if name in farm_settings.SECRET_SETTINGS and text:
             text = _redacted(text)
@@ -169,8 +175,12 @@ def create_local_token(name: str, scopes: Sequence[str], expires_days: int | Non
             farm.dispose()
 
 
+def _cure(finding: Finding) -> str:
+    return "" if finding.ok else finding.cure
+
+
 def _findings(entry: EntryPoint) -> Iterable[Finding]:
-    from farm.doctor import Finding
+    from farm.findings import Finding
 
     try:
         examine = entry.load()

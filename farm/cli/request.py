@@ -59,12 +59,12 @@ def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
 
 
 _OPTIONS = (
-    click.option("--repo", metavar="URL", help="Clone URL of the repository.")
-    @ click.option("--project", metavar="NAME", help="A project that the farm knows, by name.")
-    @ click.option("--pr", metavar="N", type=click.IntRange(1), help="Build this pull request.")
-    @ click.option("--ref", help="Build this branch, tag or refs/…; default: the default branch.")
-    @ click.option("--sha", help="Build exactly this commit of it.")
-    @ click.option(
+    click.option("--repo", metavar="URL", help="Clone URL of the repository."),
+    click.option("--project", metavar="NAME", help="A project that the farm knows, by name."),
+    click.option("--pr", metavar="N", type=click.IntRange(1), help="Build this pull request."),
+    click.option("--ref", help="Build this branch, tag or refs/…; default: the default branch."),
+    click.option("--sha", help="Build exactly this commit of it."),
+    click.option(
         "-t",
         "--tag",
         multiple=True,
@@ -85,17 +85,17 @@ _OPTIONS = (
         callback=pairs,
         help="A label of the image; repeatable.",
     ),
-    click.option("--platform", multiple=True, metavar="OS/ARCH", help="Such as linux/arm64.")
-    @ click.option("-f", "--file", metavar="PATH", help="The Dockerfile; default: in the context.")
-    @ click.option("--context", metavar="PATH", help="Directory of the repository to build in.")
-    @ click.option("--target", metavar="STAGE", help="Build up to this stage.")
-    @ click.option("--secret", multiple=True, metavar="NAME", help="A stored secret; repeatable.")
-    @ click.option("--no-cache", is_flag=True, help="Run every step anew.")
-    @ click.option("--pull", is_flag=True, help="Look for newer base images.")
-    @ click.option("--push/--no-push", default=None, help="Default: push when there is a --tag.")
-    @ click.option("--cache-from", multiple=True, metavar="IMAGE", help="A registry cache to read.")
-    @ click.option("--cache-to", multiple=True, metavar="IMAGE", help="A registry cache to write.")
-    @ click.option(
+    click.option("--platform", multiple=True, metavar="OS/ARCH", help="Such as linux/arm64."),
+    click.option("-f", "--file", metavar="PATH", help="The Dockerfile; default: in the context."),
+    click.option("--context", metavar="PATH", help="Directory of the repository to build in."),
+    click.option("--target", metavar="STAGE", help="Build up to this stage."),
+    click.option("--secret", multiple=True, metavar="NAME", help="A stored secret; repeatable."),
+    click.option("--no-cache", is_flag=True, help="Run every step anew."),
+    click.option("--pull", is_flag=True, help="Look for newer base images."),
+    click.option("--push/--no-push", default=None, help="Default: push when there is a --tag."),
+    click.option("--cache-from", multiple=True, metavar="IMAGE", help="A registry cache to read."),
+    click.option("--cache-to", multiple=True, metavar="IMAGE", help="A registry cache to write."),
+    click.option(
         "--runs-on",
         multiple=True,
         metavar="LABEL",

@@ -42,42 +42,11 @@ def subject(build: Json) -> str:
 
 def print_build(build: Json, steps: list[Json]) -> None:
     """Everything about one build."""
-    image = build["image"] or {}
-    print_facts(
-        [
-            ("build", build["id"]),
-            ("status", build["status"]),
-            ("reason", build["reason"]),
-            ("cause", cause(build)),
-            ("message", build["message"]),
-            ("cure", build["cure"]),
-            ("waiting", waiting(build)),
-            ("may start in", _eta(build)),
-            ("project", build["project"]),
-            ("repository", build["repository"]),
-            ("of", subject(build)),
-            ("commit", build["sha"]),
-            ("trigger", build["trigger"]),
-            ("priority", build["priority"]),
-            ("retry of", build["retry_of"]),
-            ("created", when(build["created_at"])),
-            ("started", when(build["started_at"])),
-            ("finished", when(build["finished_at"])),
-            ("queued for", duration(build["queue_s"])),
-            ("took", duration(build["duration_s"])),
-            ("digest", image.get("digest")),
-            ("tags", " ".join(image.get("tags", []))),
-            ("size", size(image.get("size"))),
-            ("page", build["url"]),
-        ]
-    )
+    print_facts([*_result_facts(build), *_origin_facts(build), *_course_facts(build)])
     _print_attempts(build)
     if steps:
         click.echo()
-        print_table(
-            ("STEP", "STATUS", "CACHED", "TOOK", "NAME"),
-            [_step(step) for step in steps],
-        )
+        print_table(("STEP", "STATUS", "CACHED", "TOOK", "NAME"), [_step(step) for step in steps])
 
 
 def print_log(pieces: Iterable[bytes], *, raw: bool) -> None:
@@ -88,6 +57,46 @@ def print_log(pieces: Iterable[bytes], *, raw: bool) -> None:
         writer.write(decoder.decode(piece))
     writer.write(decoder.decode(b"", final=True))
     writer.close()
+
+
+def _result_facts(build: Json) -> list[tuple[str, object]]:
+    image = build["image"] or {}
+    return [
+        ("build", build["id"]),
+        ("status", build["status"]),
+        ("reason", build["reason"]),
+        ("cause", cause(build)),
+        ("message", build["message"]),
+        ("cure", build["cure"]),
+        ("waiting", waiting(build)),
+        ("may start in", _eta(build)),
+        ("digest", image.get("digest")),
+        ("tags", " ".join(image.get("tags", []))),
+        ("size", size(image.get("size"))),
+        ("page", build["url"]),
+    ]
+
+
+def _origin_facts(build: Json) -> list[tuple[str, object]]:
+    return [
+        ("project", build["project"]),
+        ("repository", build["repository"]),
+        ("of", subject(build)),
+        ("commit", build["sha"]),
+        ("trigger", build["trigger"]),
+        ("priority", build["priority"]),
+        ("retry of", build["retry_of"]),
+    ]
+
+
+def _course_facts(build: Json) -> list[tuple[str, object]]:
+    return [
+        ("created", when(build["created_at"])),
+        ("started", when(build["started_at"])),
+        ("finished", when(build["finished_at"])),
+        ("queued for", duration(build["queue_s"])),
+        ("took", duration(build["duration_s"])),
+    ]
 
 
 def _print_attempts(build: Json) -> None:

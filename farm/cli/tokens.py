@@ -55,15 +55,7 @@ def token_create(
     """
     if not scope and not local:
         raise click.UsageError("say what it may: --scope read, build, admin or worker")
-    if local:
-        from farm.cli.operate import create_local_token
-
-        made: Json = {"token": create_local_token(name, scope or ("admin",), expires_days)}
-    else:
-        body: Json = {"name": name, "scopes": list(scope)}
-        if expires_days:
-            body["expires_days"] = expires_days
-        made = connect().post("/tokens", body)
+    made = _create(name, scope, expires_days, local=local)
     if as_json:
         print_json(made)
     else:
@@ -110,3 +102,14 @@ def token_revoke(*, token_id: str) -> None:
     """
     connect().delete(path_of("tokens", token_id))
     note(f"Token {token_id} revoked.")
+
+
+def _create(name: str, scopes: tuple[str, ...], expires_days: int | None, *, local: bool) -> Json:
+    if local:
+        from farm.cli.operate import create_local_token
+
+        return {"token": create_local_token(name, scopes or ("admin",), expires_days)}
+    body: Json = {"name": name, "scopes": list(scopes)}
+    if expires_days:
+        body["expires_days"] = expires_days
+    return connect().post("/tokens", body)

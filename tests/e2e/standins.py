@@ -52,7 +52,7 @@ WORKDIR /data
 CMD ["redis-server"]
 
 FROM services AS postgres
-ENV PATH=/usr/lib/postgresql/17/bin:$PATH PGDATA=/var/lib/postgresql/data
+ENV PATH=/usr/lib/postgresql/17/bin:$PATH PGDATA=/var/lib/postgresql/data LANG=C.UTF-8
 RUN install -d -o postgres -g postgres -m 1777 /var/lib/postgresql/data \
     && install -d -o postgres -g postgres -m 3777 /run/postgresql
 VOLUME /var/lib/postgresql/data

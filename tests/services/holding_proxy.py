@@ -66,17 +66,21 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.released.wait(120)
         upstream = http.client.HTTPConnection(proxy.upstream, timeout=60)
         try:
-            upstream.request(self.command, self.path, self._body(), dict(self.headers.items()))
+            body = self._body()
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # an Accept header comes several times
+                upstream.putheader(name, value)
+            upstream.endheaders(body)
             answer = upstream.getresponse()
-            body = answer.read()
+            content = answer.read()
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                     self.send_header(name, value)
             length = answer.getheader("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(body)))
+            self.send_header("Content-Length", length or str(len(content)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(content)
         finally:
             upstream.close()
 

@@ -130,7 +130,7 @@ def _handler(farm: FakeFarm) -> type[BaseHTTPRequestHandler]:
                 farm.came.set()
                 answer.hold.wait(30)
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815, names of http.server
+        do_GET = do_POST = do_DELETE = _serve
 
         def log_message(self, *_: object) -> None:
             """Say nothing: a test's output is its own."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from farm import access, db
-from farm.doctor import Finding, control_plane
+from farm.doctor import control_plane
+from farm.findings import Finding
 from farm.settings import Settings
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_farm import Answer, FakeFarm
@@ -89,6 +90,7 @@ def test_config_check_shows_every_setting_and_no_secret(run: Run, home: Path) ->
     assert shown["FARM_REDIS_URL"]["value"] == "redis://(hidden)@redis.example.org:6379/0"
     assert shown["FARM_WORKER_SLOTS"] == {"value": "3", "source": "FARM_WORKER_SLOTS"}
     assert shown["FARM_LISTEN"]["source"] == "default"
+    assert shown["FARM_DATABASE_URL"]["value"] == f"sqlite:///{home}/data/farm/farm.db"
     assert "pass" not in done.output
     assert "kkk" not in done.output
 
