@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import select
 
 from farm import db
-from farm.model import Build, Part
+from farm.model import Build, Part, Project, Worker
 from farm.reasons import WaitReason
 from farm.states import BuildStatus
 from tests.pages_farm import PagesFarm, pages_farm
@@ -105,14 +106,9 @@ def seeded(farm: PagesFarm) -> Iterator[Seeder]:
         yield seeder
 
 
-def _known(seeder: Seeder) -> tuple[list[Any], list[Any]]:
-    from sqlalchemy import select
-
-    from farm.model import Project, Worker
-
-    found = (seeder.session.scalars(select(kind)).all() for kind in (Project, Worker))
-    projects, workers = (list(rows) for rows in found)
-    return projects, workers
+def _known(seeder: Seeder) -> tuple[list[Project], list[Worker]]:
+    ask = seeder.session.scalars
+    return list(ask(select(Project))), list(ask(select(Worker)))
 
 
 def finish(farm: PagesFarm, build_id: int) -> None:
@@ -121,7 +117,7 @@ def finish(farm: PagesFarm, build_id: int) -> None:
         build, now = session.get_one(Build, build_id), db.now(session)
         build.status, build.finished_at = BuildStatus.SUCCEEDED, now
         build.image_digest, build.image_size = f"sha256:{'ab' * 32}", 84_000_000
-        for part in session.query(Part).where(Part.build_id == build_id):
+        for part in session.scalars(select(Part).where(Part.build_id == build_id)):
             part.status, part.phase = BuildStatus.SUCCEEDED, None
 
 
@@ -251,11 +247,8 @@ def test_what_a_build_prints_is_only_ever_text(visit: Open) -> None:
     assert page.locator("#lines img, #lines script").count() == 0
     page.reload()
     assert page.locator("#lines bdi").all_inner_texts() == live, "script and server disagree"
-    cleaned = page.evaluate(
-        "async texts => (await import('/static/logtext.js')).clean && texts.map("
-        "(await import('/static/logtext.js')).clean)",
-        list(HOSTILE),
-    )
+    script = "async texts => { const m = await import('/static/logtext.js'); return texts.map(m.clean); }"
+    cleaned = page.evaluate(script, list(HOSTILE))
     assert cleaned == [pages_log.clean(text) for text in HOSTILE]
 
 

@@ -1,4 +1,7 @@
-// What every page has: keys, copy buttons, relative times that stay true.
+// What every page has: keys, copy buttons, relative times that stay true. Pages load it, and
+// no module imports it: under two addresses it would be there twice.
+
+import { wake } from "./copy.js";
 
 const listRows = () => [...document.querySelectorAll("[data-row] .open")];
 
@@ -27,21 +30,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-document.addEventListener("click", async (event) => {
-  const button = event.target instanceof Element ? event.target.closest("[data-copy]") : null;
-  if (!button) return;
-  try {
-    await navigator.clipboard.writeText(button.dataset.copy);
-    button.textContent = "Copied";
-  } catch {
-    getSelection()?.selectAllChildren(button.previousElementSibling);
-    button.textContent = "Selected";
-  }
-  setTimeout(() => { button.textContent = "Copy"; }, 1500);
-});
-
 // The same words as web/render.py writes: a page must not change what it says by being awake.
-export function ago(seconds) {
+function ago(seconds) {
   if (seconds < 1) return "now";
   if (seconds < 90) return `${Math.floor(seconds)} s ago`;
   if (seconds < 90 * 60) return `${Math.floor(seconds / 60)} min ago`;
@@ -49,19 +39,17 @@ export function ago(seconds) {
   return `${Math.floor(seconds / 86400)} days ago`;
 }
 
+// How far this machine's clock is behind the farm's: a wrong clock must not make a build older.
+const behind = Date.parse(document.documentElement.dataset.now) - Date.now() || 0;
+
 function tick() {
   if (document.hidden) return;
   for (const time of document.querySelectorAll("time[data-ago]")) {
-    const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+    const seconds = (Date.now() + behind - Date.parse(time.dateTime)) / 1000;
     if (seconds >= 31 * 86400) continue;
     const text = ago(Math.max(0, seconds));
     if (time.textContent !== text) time.textContent = text;
   }
-}
-
-// Copy buttons do nothing without a script, so only a script shows them.
-export function wake(root = document) {
-  for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
 }
 
 wake();

@@ -1,6 +1,6 @@
 // Asks for a part of this page again and puts in what changed; rests while nobody looks.
 
-import { wake } from "./farm.js";
+import { wake } from "./copy.js";
 
 const quickest = 1000;
 

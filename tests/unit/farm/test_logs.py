@@ -96,19 +96,21 @@ def test_an_unfinished_last_line_is_a_line(logs: LogStore) -> None:
 
 
 TEXTS = st.lists(
-    st.tuples(st.integers(1, 4), st.text(st.characters(exclude_characters="\n\r"), max_size=8)),
-    max_size=600,
+    st.tuples(
+        st.integers(1, 4),
+        st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=8),
+    ),
+    max_size=400,
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(TEXTS, st.lists(st.integers(1, 700), min_size=1, max_size=30), st.booleans())
+@settings(max_examples=40, deadline=None)
+@given(TEXTS, st.lists(st.integers(1, 700), min_size=1, max_size=9), st.booleans())
 def test_any_chunking_gives_the_same_lines(
     texts: list[tuple[int, str]], cuts: list[int], ended: bool  # noqa: FBT001, drawn
 ) -> None:
     whole = "".join(f"#{step} {text}\n" for step, text in texts).encode()
     whole = whole if ended else whole[:-1]
-    expected = whole.splitlines(keepends=True) if b"\r" not in whole else whole.split(b"\n")
     with TemporaryDirectory() as folder:
         logs = LogStore(Path(folder))
         place, turn = 0, 0
@@ -122,7 +124,6 @@ def test_any_chunking_gives_the_same_lines(
         assert logs.line_count(1, 1) == len(lines)
         for first in range(1, len(lines) + 1, 97):
             assert list(logs.lines(1, 1, first, first + 2)) == lines[first - 1 : first + 2]
-        assert expected is not None
         check_marks(whole, marks_of(logs))
 
 
