@@ -10,6 +10,11 @@ import structlog
 from farm.settings import Settings
 
 
+def to_stderr() -> None:
+    """For a verb that prints data: whatever is logged goes to stderr."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
 def configure(settings: Settings) -> None:
     """One formatter for our events and for the libraries' records, on stderr."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]

@@ -50,6 +50,28 @@ def add(
     return project
 
 
+def change(
+    session: Session,
+    name: str,
+    *,
+    git_username: str | None,
+    git_token: str | None,
+    sealer: Sealer,
+) -> Project:
+    """Replace a project's git credentials where new ones are given.
+
+    An admin has looked at it now, so its host may be a private address.
+    """
+    project = find(session, name)
+    project.trusted_host = True
+    if git_username is not None:
+        project.git_username = git_username
+    if git_token is not None:
+        project.git_token = sealer.seal(git_token)
+    session.flush()
+    return project
+
+
 def find(session: Session, name: str) -> Project:
     """The project of that name, or NotFound."""
     project = session.scalars(select(Project).where(Project.name == name)).first()

@@ -120,7 +120,7 @@ _EXPLAINED = {
     Reason.REPOSITORY_UNAUTHORIZED: _Explanation(
         Fault.PROJECT,
         "The git server refused the credentials, or the repository is private or gone.",
-        "Give the project a token that may read it: `farm project add --git-token`.",
+        "Give the project a token that may read it: `farm project update NAME --git-token-stdin`.",
     ),
     Reason.REPOSITORY_UNAVAILABLE: _Explanation(
         Fault.FARM,

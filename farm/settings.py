@@ -115,7 +115,7 @@ SECRET_SETTINGS = frozenset(
 )
 PREFIX = "FARM_"
 CLIENT_NAMES = frozenset({"FARM_TOKEN", "FARM_CONTEXT"})
-"""Read by the command line alone (farm/cli/context.py), through `client_environment`."""
+"""Read by the command line alone, as options of `farm` (farm/cli/main.py)."""
 _TEST_PREFIX = "FARM_TEST_"
 
 
@@ -168,11 +168,6 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     if problems:
         raise SettingsError("\n".join(problems))
     return Loaded(settings, sources)
-
-
-def client_environment() -> Mapping[str, str]:
-    """The environment as the command line's client needs it: server, token, colours."""
-    return os.environ
 
 
 def process_environment() -> dict[str, str]:

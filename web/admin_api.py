@@ -12,7 +12,7 @@ from web import auth
 from web.api import answer, answer_list
 from web.context import services
 from web.reading import body, identifier, short_text
-from web.schemas import ChangedWorker, NewProject, NewRegistry, NewSecret, NewToken
+from web.schemas import ChangedProject, ChangedWorker, NewProject, NewRegistry, NewSecret, NewToken
 
 blueprint = Blueprint("admin_api", __name__, url_prefix="/api/v1")
 
@@ -51,6 +51,23 @@ def get_project(name: str) -> Response:
     auth.require("read")
     with services().database.read() as session:
         return answer(projects.view(projects.find(session, name)))
+
+
+@blueprint.patch("/projects/<path:name>")
+def change_project(name: str) -> Response:
+    """Give a project other git credentials, also one that a build's URL has made."""
+    auth.require("admin")
+    wanted = body(ChangedProject)
+    with services().database.write() as session:
+        project = projects.change(
+            session,
+            name,
+            git_username=wanted.git_username,
+            git_token=wanted.git_token,
+            sealer=services().sealer,
+        )
+        view = projects.view(project)
+    return answer(view)
 
 
 @blueprint.delete("/projects/<path:name>")

@@ -35,6 +35,13 @@ class NewProject(Body):
     git_token: SecretValue | None = None
 
 
+class ChangedProject(Body):
+    """A field that is left out stays as it is."""
+
+    git_username: Username | None = None
+    git_token: SecretValue | None = None
+
+
 class NewRegistry(Body):
     host: Annotated[str, Field(max_length=255), AfterValidator(check_registry_host)]
     username: Username

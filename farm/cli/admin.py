@@ -30,12 +30,32 @@ def project() -> None:
     """Repositories that the farm builds."""
 
 
+git_username_option = click.option(
+    "--git-username", metavar="NAME", help="Who reads a private repository."
+)
+git_token_stdin_option = click.option(
+    "--git-token-stdin", is_flag=True, help="Read the git token from stdin."
+)
+git_token_file_option = click.option(
+    "--git-token-file", type=file_type, help="Read the git token from a file."
+)
+
+
+def _git_credentials(username: str | None, path: Path | None, *, from_stdin: bool) -> Json:
+    if from_stdin and path:
+        raise click.UsageError("name either --git-token-stdin or --git-token-file, not both")
+    given: Json = {"git_username": username} if username else {}
+    if from_stdin or path:
+        given["git_token"] = secret_value(path, "Git token")
+    return given
+
+
 @project.command("add")
 @click.argument("name")
 @click.option("--repo", required=True, metavar="URL", help="Its clone URL.")
-@click.option("--git-username", metavar="NAME", help="Who reads a private repository.")
-@click.option("--git-token-stdin", is_flag=True, help="Read the git token from stdin.")
-@click.option("--git-token-file", type=file_type, help="Read the git token from a file.")
+@git_username_option
+@git_token_stdin_option
+@git_token_file_option
 @json_option
 def project_add(
     *,
@@ -54,18 +74,37 @@ def project_add(
       farm project add shop/api --repo https://git.example.org/shop/api.git \\
         --git-username bot --git-token-stdin < token
     """
-    if git_token_stdin and git_token_file:
-        raise click.UsageError("name either --git-token-stdin or --git-token-file, not both")
-    body: Json = {"name": name, "repository": repo}
-    if git_username:
-        body["git_username"] = git_username
-    if git_token_stdin or git_token_file:
-        body["git_token"] = secret_value(git_token_file, "Git token")
-    made = connect().post("/projects", body)
+    given = _git_credentials(git_username, git_token_file, from_stdin=git_token_stdin)
+    made = connect().post("/projects", {"name": name, "repository": repo, **given})
     if as_json:
         print_json(made)
     else:
         note(f"Project {name} added.")
+
+
+@project.command("update")
+@click.argument("name")
+@git_username_option
+@git_token_stdin_option
+@git_token_file_option
+def project_update(
+    *,
+    name: str,
+    git_username: str | None,
+    git_token_stdin: bool,
+    git_token_file: Path | None,
+) -> None:
+    """Give a project other git credentials, also one that a build's URL has made.
+
+    \b
+    Example:
+      farm project update shop/api --git-token-stdin < token
+    """
+    given = _git_credentials(git_username, git_token_file, from_stdin=git_token_stdin)
+    if not given:
+        raise click.UsageError("name what is to change")
+    connect().patch(path_of("projects", name), given)
+    note(f"Project {name} updated.")
 
 
 @project.command("ls")

@@ -117,6 +117,10 @@ class Api:
         except Disconnected:
             return self._json("POST", path, body=body, headers=key)
 
+    def patch(self, path: str, body: Json) -> Json:
+        """Change what is named in the body and leave the rest."""
+        return self._json("PATCH", path, body=body)
+
     def delete(self, path: str, query: Query | None = None) -> None:
         """Remove something."""
         self.open("DELETE", path, query).close()

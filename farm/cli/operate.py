@@ -114,6 +114,9 @@ def doctor(parts: tuple[str, ...], *, as_json: bool) -> None:
       farm doctor
       farm doctor worker --json
     """
+    from farm.logging import to_stderr
+
+    to_stderr()  # a check's own warnings are not its findings
     doctors = {entry.name: entry for entry in entry_points(group="farm.doctor")}
     if unknown := set(parts) - doctors.keys():
         raise click.UsageError(f"no part {min(unknown)}: name some of {', '.join(doctors)}")
