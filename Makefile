@@ -1,6 +1,6 @@
 # `make` alone prints what there is. Every target is one command that a person can also type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop check test lock
+.PHONY: help setup demo demo-stop check test lock bench
 
 PYTHON := .venv/bin/python
 # A release is a week old before we take it: most bad ones are withdrawn by then.
@@ -26,6 +26,7 @@ check: ## ruff, mypy --strict, import contracts
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	$(PYTHON) scripts/reference.py --check
 
 test: ## every test, against the real engine, registry, Redis, SQLite and Postgres
 	scripts/setup --test
@@ -35,3 +36,7 @@ lock: ## write requirements/*.txt anew from pyproject.toml, with hashes
 	scripts/setup --python --test
 	$(LOCK) --upgrade pyproject.toml requirements/build.in -o requirements/runtime.txt
 	$(LOCK) --upgrade -c requirements/runtime.txt pyproject.toml --group dev requirements/build.in requirements/tools.in -o requirements/dev.txt
+
+bench: ## the farm against the same builds by hand, as ratios of one run
+	scripts/setup --test
+	$(PYTHON) -m bench

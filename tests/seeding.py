@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from farm import access, db, history
 from farm.logs import LogStore
-from farm.model import Attempt, Build, Part, Project, Step, Token, Worker
+from farm.model import Attempt, Build, Part, Project, Step, Worker
 from farm.reasons import Reason, WaitReason
 from farm.states import (
     BuildStatus,
@@ -27,22 +28,9 @@ from farm.states import (
     Trigger,
     Zone,
 )
+from tests import seeding_fleet
+from tests.seeding_steps import plan
 
-PROJECTS: Final = ("acme/model-serving", "acme/feature-store", "lab/trainer", "ops/edge-gateway")
-STEPS: Final = (
-    "[internal] load build definition from Dockerfile",
-    "[internal] load metadata for registry.example.com/python:3.11-slim",
-    "[internal] load .dockerignore",
-    "[base 1/3] FROM registry.example.com/python:3.11-slim@sha256:0f2d8c1e",
-    "[base 2/3] RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 curl",
-    "[internal] load build context",
-    "[deps 1/2] COPY requirements.txt .",
-    "[deps 2/2] RUN pip install --no-cache-dir --require-hashes -r requirements.txt",
-    "[base 3/3] COPY src/ /app/src/",
-    "[final 1/2] RUN python -m compileall -q /app/src",
-    "[final 2/2] RUN python -m app.selfcheck --model /app/model.onnx",
-    "exporting to image",
-)
 _ENDS: Final = (
     *((BuildStatus.SUCCEEDED, None, None),) * 12,
     (BuildStatus.FAILED, Reason.STEP_FAILED, "RUN python -m app.selfcheck: exit code 1"),
@@ -72,28 +60,11 @@ class Seeder:
 
     def fleet(self) -> None:
         """Projects and workers in every state."""
-        for name in PROJECTS:
-            self.projects.append(
-                Project(
-                    name=name,
-                    owner=name.split("/")[0],
-                    repository=f"https://git.example.com/{name}",
-                    repository_key=f"https://git.example.com/{name}",
-                    created_at=self.now - timedelta(days=90),
-                )
-            )
-        token = Token(
-            name="enrolment",
-            token_hash="0" * 64,
-            scopes=["worker"],
-            zone=Zone.TRUSTED,
-            labels=[],
-            created_at=self.now,
-        )
+        self.projects = seeding_fleet.projects(self.now)
+        token = seeding_fleet.enrolment(self.now)
         self.session.add_all([*self.projects, token])
         self.session.flush()
-        for number, name in enumerate(("build-1", "build-2", "gpu-1", "forks-1", "old-1")):
-            self.workers.append(self._worker(number, name, token.id))
+        self.workers = seeding_fleet.workers(self.now, token.id)
         self.session.add_all(self.workers)
         self.session.flush()
 
@@ -130,6 +101,15 @@ class Seeder:
         self._attempt(part, 1, build.started_at, None, None)
         self._steps(build, part, seconds=seconds, count=steps, open_end=True, failing=False)
         return build
+
+    def start(self, build: Build, attempt: int) -> None:
+        """A worker has claimed the build's part, for this attempt."""
+        build.status, build.started_at = BuildStatus.RUNNING, build.started_at or self.now
+        part = self.session.scalars(select(Part).where(Part.build_id == build.id)).one()
+        part.status, part.phase, part.attempt = BuildStatus.RUNNING, Phase.BUILDING, attempt
+        part.waiting_reason = part.waiting_position = part.eta_low_s = part.eta_high_s = None
+        self._attempt(part, attempt, self.now, None, None)
+        self.session.flush()
 
     def add_log(self, build: Build, text: str) -> None:
         """More output of a build's newest attempt."""
@@ -247,57 +227,31 @@ class Seeder:
     def _steps(
         self, build: Build, part: Part, *, seconds: float, count: int, open_end: bool, failing: bool
     ) -> None:
-        start = build.started_at or build.created_at
-        weights = [1, 4, 1, 2, 30, 2, 1, 60, 3, 4, 9, 12][:count]
-        unit = seconds / sum(weights)
+        last = StepStatus.SUCCEEDED
+        if open_end or failing:
+            last = StepStatus.RUNNING if open_end else StepStatus.FAILED
         warm = self.random.random() < 0.7
-        lines, at = [], start
-        for number, (name, weight) in enumerate(zip(STEPS, weights, strict=False), start=1):
-            last = number == count
-            cached = warm and not last and number in (4, 5, 7, 8)
-            took = 0.0 if cached else unit * weight
-            status = StepStatus.SUCCEEDED
-            if last and (open_end or failing):
-                status = StepStatus.RUNNING if open_end else StepStatus.FAILED
-            step = Step(
-                part_id=part.id,
-                attempt=part.attempt,
-                number=number,
-                name=name,
-                status=status,
-                cached=cached,
-                started_at=at,
-                duration_s=None if status is StepStatus.RUNNING else took,
+        planned = plan(seconds=seconds, count=count, warm=warm, last=last)
+        at = build.started_at or build.created_at
+        for one in planned:
+            self.session.add(
+                Step(
+                    part_id=part.id,
+                    attempt=part.attempt,
+                    number=one.number,
+                    name=one.name,
+                    status=one.status,
+                    cached=one.cached,
+                    started_at=at,
+                    duration_s=None if one.status is StepStatus.RUNNING else one.seconds,
+                )
             )
-            self.session.add(step)
-            lines += _log_of(number, name, took, cached=cached, status=status)
-            at += timedelta(seconds=took)
-            build.steps_total += 1
-            build.steps_cached += cached
+            at += timedelta(seconds=one.seconds)
+        build.steps_total = len(planned)
+        build.steps_cached = sum(one.cached for one in planned)
         if self.logs:
-            text = "".join(line + "\n" for line in lines).encode()
-            self.logs.append(part.id, part.attempt or 1, 0, text, now=self.now)
-
-    def _worker(self, number: int, name: str, enrolment_id: int) -> Worker:
-        seen = timedelta(hours=26) if name == "old-1" else timedelta(seconds=3 + number)
-        return Worker(
-            name=name,
-            instance=f"{number:032d}",
-            token_hash=f"{number:064d}",
-            enrolment_id=enrolment_id,
-            zone=Zone.UNTRUSTED if name.startswith("forks") else Zone.TRUSTED,
-            labels=["gpu", "disk=nvme"] if name.startswith("gpu") else ["disk=nvme"],
-            slots=4,
-            platforms=["linux/amd64", "linux/386"],
-            engine={"docker": "28.2.2", "buildx": "0.24.0"},
-            engine_ok=name != "forks-1",
-            version="0.1.0",
-            disk_free=(210, 64, 380, 120, 0)[number] * 10**9 + 5 * 10**8,
-            disk_total=500 * 10**9,
-            draining=name == "build-2",
-            enrolled_at=self.now - timedelta(days=40),
-            last_seen_at=self.now - seen,
-        )
+            text = "".join(f"{line}\n" for one in planned for line in one.log())
+            self.logs.append(part.id, part.attempt, 0, text.encode(), now=self.now)
 
 
 def _outcome(status: BuildStatus) -> Outcome:
@@ -306,24 +260,6 @@ def _outcome(status: BuildStatus) -> Outcome:
         BuildStatus.FAILED: Outcome.FAILED,
         BuildStatus.CANCELLED: Outcome.CANCELLED,
     }.get(status, Outcome.ERRORED)
-
-
-def _log_of(number: int, name: str, took: float, *, cached: bool, status: StepStatus) -> list[str]:
-    lines = [f"#{number} {name}"]
-    if cached:
-        return [*lines, f"#{number} CACHED"]
-    lines += [
-        f"#{number} {took * part / 12:.3f} Collecting wheel {part} of 12 (cp311, manylinux)"
-        for part in range(12)
-        if "pip install" in name
-    ]
-    if status is StepStatus.FAILED:
-        lines.append(f"#{number} 0.811 Traceback (most recent call last):")
-        lines.append(f"#{number} 0.812 AssertionError: model.onnx: 3 outputs, expected 2")
-        return [*lines, f"#{number} ERROR: process did not complete: exit code: 1"]
-    if status is StepStatus.RUNNING:
-        return lines
-    return [*lines, f"#{number} DONE {took:.1f}s"]
 
 
 def fill(session: Session, *, count: int, logs: LogStore | None = None) -> str:

@@ -202,6 +202,7 @@ def _log(build: BuildView, source: tuple[int, int] | None) -> dict[str, Any]:
     return {
         "window": shown.window,
         "lines": shown.lines,
+        "first_error": shown.first_error,
         "log_address": pages_build.log_address(build),
         "events_address": f"/api/v1/builds/{build.id}/events",
         "log_place": f"{part_id}.{attempt}.{shown.offset}.0" if source else "",

@@ -89,6 +89,11 @@ class Shown:
     lines: list[LogLine]
     offset: int
 
+    @property
+    def first_error(self) -> int | None:
+        """The first line in it where a step says that it failed."""
+        return next((line.number for line in self.lines if line.kind == "error"), None)
+
 
 NOTHING: Final = Shown(Window(1, 0, 0), [], 0)
 

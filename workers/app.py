@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 
 import structlog
 
@@ -50,6 +51,8 @@ def run(settings: Settings) -> int:
     does not know, or another worker in its folder.
     """
     farm_logging.configure(settings)
+    # Until the pool is there a stop has nothing to wait for.
+    signal.signal(signal.SIGTERM, _leave)
     layout = Layout.of(settings)
     lock = _lock(layout)
     environment = process_environment()
@@ -148,6 +151,10 @@ def _lock(layout: Layout) -> int:
             "FARM_WORKER_DIR: another worker uses this folder; give each worker its own"
         ) from exc
     return lock
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(os.EX_OK)
 
 
 def _stop_this_process() -> None:

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ import structlog
 from billiard import current_process
 from celery import Celery, bootsteps, signals
 from celery.apps.worker import Worker
+from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from farm import logging as farm_logging
@@ -160,6 +162,8 @@ def run_pool(
     signals.worker_process_init.connect(in_pool_process, weak=False)
     signals.setup_logging.connect(keep_our_logging, weak=False)
     app.steps["worker"].add(Forked)
+    # Its reason is pickle, which this worker does not read: the engine is root's anyway.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     FarmWorker.shutdown = shutdown
     worker = FarmWorker(
         app=app,

@@ -33,7 +33,7 @@ _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SS
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
 _PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout")
 # As Debian's slim images have it.
-_SLIM = "path-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\npath-exclude /usr/share/locale/*\n"
+_SLIM = "".join(f"path-exclude /usr/share/{name}/*\n" for name in ("doc", "man", "locale"))
 
 _DOCKERFILE = r"""
 FROM {debootstrapped} AS base
@@ -63,12 +63,14 @@ set -eu
 [ "$(id -u)" -ne 0 ] || exec setpriv --reuid=postgres --regid=postgres --init-groups "$0" "$@"
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     user=${{POSTGRES_USER:-postgres}}
-    initdb --username="$user" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 --auth-local=trust >/dev/null
+    initdb --username="$user" --pwfile="$POSTGRES_PASSWORD_FILE" \
+        --auth=scram-sha-256 --auth-local=trust >/dev/null
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
     echo "unix_socket_directories = '/run/postgresql'" >>"$PGDATA/postgresql.conf"
     pg_ctl start --silent --wait --options="-c listen_addresses="
-    [ "${{POSTGRES_DB:-$user}}" = postgres ] || createdb --username="$user" "${{POSTGRES_DB:-$user}}"
+    database=${{POSTGRES_DB:-$user}}
+    [ "$database" = postgres ] || createdb --username="$user" "$database"
     pg_ctl stop --silent --wait --mode=fast
 fi
 exec "$@"
@@ -155,7 +157,7 @@ def _debootstrap(mirror: Mirror, folder: Path, archive: Path) -> None:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"  # noqa: TID251
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "docker-build-farm" / "stand-ins"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -212,19 +214,18 @@ def _environment() -> dict[str, str]:
     found = dict.fromkeys(_CERTIFICATE_VARIABLES, _CERTIFICATES)
     for name in _PROXY_VARIABLES:
         for spelling in (name, name.upper()):
-            value = os.environ.get(spelling)  # noqa: TID251 (the machine's, not a setting)
+            value = os.environ.get(spelling)
             if value:
                 found[spelling] = value
     return found
 
 
 def _apt_configuration() -> str:
-    """Proxies and the like; files of this machine (client certificates) are not to be had inside."""
+    """Proxies and the like; this machine's files (client certificates) are not to be had inside."""
     lines = [f'Acquire::https::CAInfo "{_CERTIFICATES}";']
     if shutil.which("apt-config"):
-        for line in _output("apt-config", "dump").splitlines():
-            if re.match(r'Acquire::(https?::|Retries )\S* ?"[^/"]', line) and "CAInfo" not in line:
-                lines.append(line)
+        wanted = re.compile(r'Acquire::(https?::(?!CAInfo)|Retries )\S* ?"[^/"]')
+        lines += filter(wanted.match, _output("apt-config", "dump").splitlines())
     return "\n".join(lines) + "\n"
 
 
@@ -248,7 +249,7 @@ def _pip_settings() -> dict[str, str]:
 
 def _certificates() -> Path:
     """The bundle that this machine's clients trust, which may hold more than the public ones."""
-    names = [_pip_settings().get("cert"), os.environ.get("SSL_CERT_FILE")]  # noqa: TID251
+    names = [_pip_settings().get("cert"), os.environ.get("SSL_CERT_FILE")]
     for name in [*names, "/etc/ssl/certs/ca-certificates.crt"]:
         if name and Path(name).is_file():
             return Path(name)

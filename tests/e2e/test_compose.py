@@ -152,9 +152,10 @@ def api(farm: Farm) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def repository_url(farm: Farm, tmp_path: Path) -> Iterator[str]:
-    """A git server that the worker reaches: it shares the worker's network, so `localhost` is it."""
+    """A git server that the worker reaches as `localhost`: it shares the worker's network."""
     base = make_base_image(farm.engine)
-    dockerfile = f'FROM {base}\nCOPY greeting /greeting\nRUN cat /greeting > /answer\nCMD ["cat", "/answer"]\n'
+    steps = 'COPY greeting /greeting\nRUN cat /greeting > /answer\nCMD ["cat", "/answer"]\n'
+    dockerfile = f"FROM {base}\n{steps}"
     repository = Repository.create(
         tmp_path, "acme/app", {"Dockerfile": dockerfile, "greeting": "old"}
     )

@@ -198,6 +198,25 @@ def test_a_running_build_is_followed_to_its_end(visit: Open) -> None:
     assert after == list(range(1, len(before) + 4)), "a line is missing or doubled"
 
 
+def test_a_build_is_followed_from_the_line_into_its_next_attempt(visit: Open) -> None:
+    here = visit()
+    with seeded(here.farm) as seeder:
+        build_id = seeder.waiting(1, WaitReason.SLOTS_BUSY).id
+    page = here.page
+    page.goto(f"{here.address}/builds/{build_id}")
+    expect(page.get_by_text("1st in line.")).to_be_visible()
+    expect(page.get_by_text("No output yet.")).to_be_visible()
+    for attempt, text in ((1, "first try"), (2, "second try")):
+        with seeded(here.farm) as seeder:
+            seeder.start(seeder.session.get_one(Build, build_id), attempt)
+            seeder.add_log(seeder.session.get_one(Build, build_id), f"#1 0.1 {text}\n#1 0.2 more\n")
+        expect(page.locator("#L1")).to_contain_text(text)
+        expect(page.locator("#log-range")).to_have_text("lines 1 to 2 of 2")
+        assert log_numbers(page) == [1, 2]
+    expect(page.locator("table.attempts tbody tr")).to_have_count(2)
+    expect(page.locator(".over .status")).to_have_text("running")
+
+
 def test_the_log_never_steals_the_scroll(visit: Open) -> None:
     here = visit()
     with seeded(here.farm) as seeder:

@@ -55,12 +55,11 @@ function flush() {
   waiting = [];
   lines.append(...added.map((raw) => lineElement(next++, raw)));
   document.getElementById("log-none")?.remove();
-  const last = document.getElementById("log-last");
-  if (last) last.textContent = document.getElementById("log-total").textContent = String(next - 1);
+  document.getElementById("log-range").hidden = false;
+  for (const id of ["log-last", "log-total"]) document.getElementById(id).textContent = next - 1;
   if (followed) {
     while (lines.childElementCount > mostLines) lines.firstElementChild.remove();
-    const first = document.getElementById("log-first");
-    if (first) first.textContent = lines.firstElementChild?.id.slice(1) ?? "1";
+    document.getElementById("log-first").textContent = lines.firstElementChild.id.slice(1);
     window.scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
   } else {
     unseenLines += added.length;

@@ -11,11 +11,11 @@ from farm.placement import Held, WaitingPart, Warmth, WorkerState, place
 from tests.unit.farm.plans import NOW, part, worker
 
 WORKERS = 100
-KEYS = 160
-BUILDS = 1500
-WARM_S, COLD_S = 40.0, 240.0
-EVERY_S = 0.6
-"""Mean seconds between two builds: two thirds of the slots are busy when all is warm."""
+KEYS = 80
+BUILDS = 1000
+WARM_S, COLD_S = 30.0, 120.0
+EVERY_S = 1.3
+"""Mean seconds between two builds: a quarter of the slots is busy when all is warm, nearly all when nothing is."""
 
 Policy = Callable[
     [list[WaitingPart], list[WorkerState], list[Held], Mapping[str, dict[int, Warmth]], float],
@@ -64,7 +64,8 @@ class Day:
         arrivals: list[float] = []
         for _ in range(BUILDS):
             arrivals.append((arrivals[-1] if arrivals else 0.0) + dice.expovariate(1 / EVERY_S))
-        keys = [f"key-{min(int(dice.paretovariate(1.0)), KEYS)}" for _ in arrivals]
+        weights = [1 / (n + 10) for n in range(KEYS)]  # a few are asked for much more often
+        keys = [f"key-{n}" for n in dice.choices(range(KEYS), weights, k=BUILDS)]
         staff = [worker(n) for n in range(1, WORKERS + 1)]
         for number, (self.at_s, key) in enumerate(zip(arrivals, keys, strict=True), 1):
             self._end_until(self.at_s, staff)
@@ -103,7 +104,7 @@ class Day:
 
 
 def test_after_warm_up_nearly_every_build_finds_its_cache_and_a_shared_queue_does_not() -> None:
-    warm_up = BUILDS // 3
+    warm_up = BUILDS // 2
     with_us = Day(ours).run()[warm_up:]
     with_a_queue = Day(shared_queue).run()[warm_up:]
     share, queue_share = (sum(hits) / len(hits) for hits in (with_us, with_a_queue))

@@ -246,6 +246,19 @@ def test_a_bug_is_a_designed_page_that_tells_nothing(farm: PagesFarm) -> None:
     assert "secret" not in response.text
 
 
+def test_without_its_database_the_farm_still_says_what_is_wrong(
+    farm: PagesFarm, tmp_path: Path
+) -> None:
+    browser = farm.browser()
+    farm.services.database.dispose()
+    for file in tmp_path.glob("farm.db*"):
+        file.unlink()
+    (tmp_path / "farm.db").write_bytes(b"not a database" * 100)
+    response = browser.get("/builds")
+    assert response.status_code in (500, 503)
+    assert "All builds" in response.text
+
+
 @pytest.mark.parametrize(
     "address",
     ["/sign-in", "/builds", "/nothing", "/static/farm.css", "/api/v1/builds", "/healthz"],

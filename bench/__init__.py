@@ -1,0 +1,1 @@
+"""Measurements: ours against a floor made by hand, in one run."""
