@@ -104,9 +104,7 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
             .where(Part.status.in_((BuildStatus.QUEUED, BuildStatus.RUNNING)))
             .where(Part.placed_worker_id.is_not(None))
             .group_by(Part.placed_worker_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     rows = session.scalars(select(Worker).order_by(Worker.name))
     return [

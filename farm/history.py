@@ -71,7 +71,7 @@ def list_page(
         query = query.where(condition)
     if cursor is not None:
         query = query.where(Build.id < _id_of(cursor))
-    rows = session.execute(query.order_by(Build.id.desc()).limit(limit + 1)).tuples().all()
+    rows = session.execute(query.order_by(Build.id.desc()).limit(limit + 1)).all()
     shown = rows[:limit]
     return BuildPage(
         items=_views(session, shown, base_url),
@@ -142,7 +142,7 @@ def _latest_attempts(
     )
     if platform is not None:
         query = query.where(Part.platform == platform)
-    latest = {part.id: (part, number) for part, number in session.execute(query).tuples()}
+    latest = {part.id: (part, number) for part, number in session.execute(query)}
     return list(latest.values())
 
 

@@ -34,7 +34,6 @@ LOG_CHUNK_BYTES = 64 * 1024
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
 
-
 def _without_nul(text: str) -> str:
     """Postgres stores no NUL, and a Dockerfile may print one."""
     return text.replace("\x00", "")

@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from farm import db, sweep
-from farm.broker import SEND_ERRORS, Dispatcher
+from farm.broker import SEND_ERRORS
 from farm.ending import FarmLimits
 from farm.errors import Unavailable
 from farm.fleet import online
@@ -48,6 +49,13 @@ class Message:
     attempt: int
 
 
+class Sends(Protocol):
+    """What carries messages to workers: Celery, or a fake that works."""
+
+    def send(self, worker: str, part_id: int, attempt: int) -> None:
+        """Tell a worker to claim; raises one of SEND_ERRORS when it cannot. Safe to repeat."""
+
+
 class Scheduler:
     """The control process that decides who builds what."""
 
@@ -55,7 +63,7 @@ class Scheduler:
         self,
         settings: Settings,
         database: db.Database,
-        dispatcher: Dispatcher,
+        dispatcher: Sends,
         wakeups: Wakeups,
     ) -> None:
         self._settings = settings
@@ -143,18 +151,14 @@ _Row = tuple[Part, Build, Project]
 
 
 def _waiting_rows(session: Session) -> Sequence[_Row]:
-    return (
-        session.execute(
-            select(Part, Build, Project)
-            .join(Build, Build.id == Part.build_id)
-            .join(Project, Project.id == Build.project_id)
-            .where(Part.status == BuildStatus.QUEUED, Part.placed_worker_id.is_(None))
-            .order_by(Part.id)
-            .limit(_MOST_WAITING)
-        )
-        .tuples()
-        .all()
-    )
+    return session.execute(
+        select(Part, Build, Project)
+        .join(Build, Build.id == Part.build_id)
+        .join(Project, Project.id == Build.project_id)
+        .where(Part.status == BuildStatus.QUEUED, Part.placed_worker_id.is_(None))
+        .order_by(Part.id)
+        .limit(_MOST_WAITING)
+    ).all()
 
 
 def _waiting_parts(session: Session, rows: Sequence[_Row]) -> list[WaitingPart]:
@@ -165,7 +169,7 @@ def _waiting_parts(session: Session, rows: Sequence[_Row]) -> list[WaitingPart]:
             Attempt.part_id.in_(retried),
             Attempt.outcome.in_((Outcome.LOST, Outcome.ERRORED)),
         )
-    ).tuples():
+    ):
         avoid[part_id].add(worker_id)
     return [_waiting_part(row, frozenset(avoid[row[0].id])) for row in rows]
 
@@ -214,7 +218,7 @@ def _held(session: Session) -> list[Held]:
             Part.status.in_((BuildStatus.QUEUED, BuildStatus.RUNNING)),
             Part.placed_worker_id.is_not(None),
         )
-    ).tuples()
+    )
     return [
         Held(
             worker_id=part.placed_worker_id or 0,

@@ -142,9 +142,7 @@ def cached_images(entries: Iterable[str]) -> list[ImageReference]:
 
 RepositoryUrl = Annotated[str, AfterValidator(_check_repository)]
 Ref = Annotated[str, AfterValidator(check_ref)]
-Sha = Annotated[
-    str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$"), AfterValidator(_check_sha)
-]
+Sha = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$"), AfterValidator(_check_sha)]
 RepositoryPath = Annotated[str, AfterValidator(check_repository_path)]
 Tag = Annotated[str, AfterValidator(_check_tag)]
 Platform = Annotated[str, AfterValidator(_check_platform)]

@@ -92,7 +92,7 @@ def _end_leases(session: Session, *, now: datetime, limits: FarmLimits) -> list[
         select(Part.id, Part.build_id).where(
             Part.status == BuildStatus.RUNNING, Part.lease_until < now
         )
-    ).tuples()
+    )
     lost = []
     for part_id, build_id in list(over):
         build = builds.lock(session, build_id)

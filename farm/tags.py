@@ -73,8 +73,8 @@ def claim_tags(
 def desired(session: Session, references: list[str]) -> list[tuple[str, str | None]]:
     """What each name should point to; None where no build has published it."""
     known = dict(
-        session.execute(select(Tag.reference, Tag.digest).where(Tag.reference.in_(references)))
-        .tuples()
-        .all()
+        session.execute(
+            select(Tag.reference, Tag.digest).where(Tag.reference.in_(references))
+        ).all()
     )
     return [(reference, known.get(reference)) for reference in references]

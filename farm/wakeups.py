@@ -128,11 +128,15 @@ class Listener:
         self._redis.close()
 
     def _run(self) -> None:
+        quiet = False  # an outage is worth one line
         while not self._stop.is_set():
             try:
                 self._listen()
             except RedisError as exc:
-                log.warning("listener_disconnected", error=type(exc).__name__)
+                quiet = quiet and not self.connected.is_set()
+                if not quiet:
+                    log.warning("listener_disconnected", error=type(exc).__name__)
+                quiet = True
             self.connected.clear()
             self._stop.wait(_RETRY_S)
 

@@ -13,11 +13,13 @@ from typing import cast
 
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from farm import access, db
+from farm.model import Project, Worker
 from farm.settings import Settings
 from tests.seeding import Seeder
 from web.app import create_app
@@ -47,10 +49,13 @@ class PagesFarm:
 
     @contextmanager
     def seeding(self) -> Iterator[Seeder]:
-        """A seeder in a transaction, with projects and workers there."""
+        """A seeder in a transaction, with projects and workers there: made the first time."""
         with self.services.database.write() as session:
             seeder = Seeder(session, db.now(session), self.services.logs)
-            seeder.fleet()
+            seeder.projects = list(session.scalars(select(Project)))
+            seeder.workers = list(session.scalars(select(Worker)))
+            if not seeder.projects:
+                seeder.fleet()
             yield seeder
 
     @contextmanager

@@ -30,6 +30,12 @@ class Services:
     live: LiveHub
     """Wakes the live readers of this process."""
 
+    def close(self) -> None:
+        """Stop the threads and close the connections."""
+        self.live.close()
+        self.wakeups.close()
+        self.database.dispose()
+
 
 def services() -> Services:
     """The services of the application that handles this request."""

@@ -94,7 +94,7 @@ class _FromDatabase:
                 select(Build.status, Build.trigger, func.count()).group_by(
                     Build.status, Build.trigger
                 )
-            ).tuples()
+            )
             waiting = session.execute(
                 select(func.count()).where(
                     Part.status == BuildStatus.QUEUED, Part.placed_worker_id.is_(None)

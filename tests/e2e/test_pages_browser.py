@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +14,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import select
 
 from farm import db
-from farm.model import Build, Part, Project, Worker
+from farm.model import Build, Part
 from farm.reasons import WaitReason
 from farm.states import BuildStatus
 from tests.pages_farm import PagesFarm, pages_farm
-from tests.seeding import Seeder
 from web import pages_log
 
 CHROMIUM = "/usr/bin/chromium"
@@ -95,22 +93,6 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         assert [made.complaints for made in visits] == [[] for _ in visits]
 
 
-@contextmanager
-def seeded(farm: PagesFarm) -> Iterator[Seeder]:
-    """More of the same farm: its projects and workers are there already, or are made."""
-    with farm.session() as session:
-        seeder = Seeder(session, db.now(session), farm.services.logs)
-        seeder.projects, seeder.workers = _known(seeder)
-        if not seeder.projects:
-            seeder.fleet()
-        yield seeder
-
-
-def _known(seeder: Seeder) -> tuple[list[Project], list[Worker]]:
-    ask = seeder.session.scalars
-    return list(ask(select(Project))), list(ask(select(Worker)))
-
-
 def finish(farm: PagesFarm, build_id: int) -> None:
     """The build is over, as its worker would have said."""
     with farm.session() as session:
@@ -128,7 +110,7 @@ def log_numbers(page: Page) -> list[int]:
 
 def test_people_find_a_build_and_read_it(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         seeder.history(120)
         seeder.build(status=BuildStatus.FAILED, created_at=seeder.now - timedelta(seconds=30))
     page = here.page
@@ -155,7 +137,7 @@ def test_people_find_a_build_and_read_it(visit: Open) -> None:
 
 def test_everything_works_without_javascript(visit: Open) -> None:
     here = visit(java_script_enabled=False)
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         seeder.history(60)
         build_id = seeder.waiting(1, WaitReason.SLOTS_BUSY).id
     page = here.page
@@ -177,17 +159,17 @@ def test_everything_works_without_javascript(visit: Open) -> None:
 
 def test_a_running_build_is_followed_to_its_end(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build_id = seeder.running(5).id
     page = here.page
     page.goto(f"{here.address}/builds/{build_id}")
     before = log_numbers(page)
     assert before == list(range(1, len(before) + 1))
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build = seeder.session.get_one(Build, build_id)
         seeder.add_log(build, "#8 1.5 the first\n#8 1.6 the se")
     expect(page.locator("#lines")).to_contain_text("the first")
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         seeder.add_log(seeder.session.get_one(Build, build_id), "cond\n#8 DONE 2.0s\n")
     expect(page.locator("#lines")).to_contain_text("the second")
     finish(here.farm, build_id)
@@ -200,14 +182,14 @@ def test_a_running_build_is_followed_to_its_end(visit: Open) -> None:
 
 def test_a_build_is_followed_from_the_line_into_its_next_attempt(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build_id = seeder.waiting(1, WaitReason.SLOTS_BUSY).id
     page = here.page
     page.goto(f"{here.address}/builds/{build_id}")
     expect(page.get_by_text("1st in line.")).to_be_visible()
     expect(page.get_by_text("No output yet.")).to_be_visible()
     for attempt, text in ((1, "first try"), (2, "second try")):
-        with seeded(here.farm) as seeder:
+        with here.farm.seeding() as seeder:
             seeder.start(seeder.session.get_one(Build, build_id), attempt)
             seeder.add_log(seeder.session.get_one(Build, build_id), f"#1 0.1 {text}\n#1 0.2 more\n")
         expect(page.locator("#L1")).to_contain_text(text)
@@ -219,27 +201,27 @@ def test_a_build_is_followed_from_the_line_into_its_next_attempt(visit: Open) ->
 
 def test_the_log_never_steals_the_scroll(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build = seeder.running(5)
         seeder.add_log(build, "".join(f"#9 1.0 line {n}\n" for n in range(300)))
         build_id = build.id
     page = here.page
     page.goto(f"{here.address}/builds/{build_id}")
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         seeder.add_log(seeder.session.get_one(Build, build_id), "#9 1.1 news\n#9 1.2 more\n")
     expect(page.locator("#follow")).to_have_text("2 new lines ↓")
     assert page.evaluate("scrollY") == 0
     page.locator("#follow").click()
     expect(page.get_by_text("more", exact=True)).to_be_in_viewport()
     expect(page.locator("#follow")).to_be_hidden()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         seeder.add_log(seeder.session.get_one(Build, build_id), "#9 1.3 followed\n")
     expect(page.get_by_text("followed", exact=True)).to_be_in_viewport()
 
 
 def test_a_line_of_the_log_is_a_lasting_address(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build = seeder.running(5)
         seeder.add_log(build, "".join(f"#9 1.0 line {n}\n" for n in range(3000)))
         build_id = build.id
@@ -253,12 +235,12 @@ def test_a_line_of_the_log_is_a_lasting_address(visit: Open) -> None:
 
 def test_what_a_build_prints_is_only_ever_text(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build = seeder.running(5)
         build_id = build.id
     page = here.page
     page.goto(f"{here.address}/builds/{build_id}")
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         lines = "".join(f"#9 1.0 {text}\n" for text in HOSTILE)
         seeder.add_log(seeder.session.get_one(Build, build_id), lines)
     expect(page.locator("#lines")).to_contain_text("<script>alert(1)</script>")
@@ -273,7 +255,7 @@ def test_what_a_build_prints_is_only_ever_text(visit: Open) -> None:
 
 def test_the_list_keeps_itself_true(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build_id = seeder.running(5).id
     page = here.page
     page.reload()
@@ -281,7 +263,7 @@ def test_the_list_keeps_itself_true(visit: Open) -> None:
     expect(row.locator(".status")).to_have_text("running")
     row.locator(".open").focus()
     finish(here.farm, build_id)
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         newer = seeder.waiting(1, WaitReason.NO_WORKER).id
     expect(row.locator(".status")).to_have_text("succeeded", timeout=10_000)
     expect(row.locator(".open")).to_be_focused()
@@ -292,7 +274,7 @@ def test_the_list_keeps_itself_true(visit: Open) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_scrolls_sideways_on_a_phone(visit: Open, scheme: str) -> None:
     here = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme)
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         seeder.history(5)
         build_id = seeder.running(5).id
         build = seeder.session.get_one(Build, build_id)
@@ -306,7 +288,7 @@ def test_nothing_scrolls_sideways_on_a_phone(visit: Open, scheme: str) -> None:
 
 def test_every_field_and_button_has_a_name(visit: Open) -> None:
     here = visit()
-    with seeded(here.farm) as seeder:
+    with here.farm.seeding() as seeder:
         build_id = seeder.build(created_at=seeder.now - timedelta(minutes=3)).id
     for path in ("/builds", f"/builds/{build_id}", "/workers"):
         here.page.goto(here.address + path)
