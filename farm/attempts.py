@@ -254,7 +254,8 @@ def publish(
     elif part.digest != image.digest:
         raise Conflict("Another digest is published already.", code="already_published")
     part.phase = Phase.TAGGING
-    owned, others = tags.claim_tags(session, build, spec.tags, image.digest, now=now)
+    names = spec.tags if spec.push else []  # what is not pushed is in no registry
+    owned, others = tags.claim_tags(session, build, names, image.digest, now=now)
     build.image_tags = owned
     session.flush()
     return PublishAnswer(owned=owned, others=others)

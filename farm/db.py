@@ -1,4 +1,4 @@
-"""Engines, sessions, the database's clock and its migrations.
+"""Engines, sessions and the database's clock.
 
 SQLite has one write connection per process (`BEGIN IMMEDIATE`, WAL) and a separate
 read-only pool: a deferred transaction that turns into a write gets SQLITE_BUSY that
@@ -14,10 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, OperationalError
@@ -161,47 +157,3 @@ def _is_a_bug(error: OperationalError) -> bool:
     """SQLite calls a wrong statement operational too."""
     text_of = str(error.orig)
     return "no such" in text_of or "syntax error" in text_of or "has no column" in text_of
-
-
-def _alembic(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "farm:migrations")
-    config.attributes["url"] = parse_url(url)
-    return config
-
-
-def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema to a revision, by default the newest; makes the database if needed."""
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    command.upgrade(_alembic(url), revision)
-
-
-def downgrade(url: str, revision: str) -> None:
-    """Bring the schema back to a revision (`base`: nothing)."""
-    command.downgrade(_alembic(url), revision)
-
-
-def current(url: str) -> str | None:
-    """The revision of the schema, None where there is none yet."""
-    engine = create_engine(parse_url(url))
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
-
-
-def newest() -> str:
-    """The revision that this version of the farm needs."""
-    config = Config()
-    config.set_main_option("script_location", "farm:migrations")
-    head = ScriptDirectory.from_config(config).get_current_head()
-    assert head is not None
-    return head
-
-
-def revision(session: Session) -> str | None:
-    """The revision of the schema that a session sees."""
-    return MigrationContext.configure(session.connection()).get_current_revision()

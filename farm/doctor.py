@@ -46,10 +46,10 @@ def database(settings: Settings) -> Finding:
     """Whether the database answers and has the schema of this version."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from farm import db
+    from farm import schema
 
     try:
-        found, newest = revision(settings.database), db.newest()
+        found, newest = schema.current(settings.database), schema.NEWEST
     except (SQLAlchemyError, SettingsError, OSError) as exc:
         return Finding(
             "database",
@@ -61,16 +61,6 @@ def database(settings: Settings) -> Finding:
         detail = f"is at {found}, this version needs {newest}" if found else "is empty"
         return Finding("database", ok=False, detail=detail, cure="Run `farm db upgrade`.")
     return Finding("database", ok=True, detail=f"answers, at {found}")
-
-
-def revision(url: str) -> str | None:
-    """The database's revision; None without a database. Makes no SQLite file by looking."""
-    from farm import db
-
-    parsed = db.parse_url(url)
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-        return None
-    return db.current(url)
 
 
 def redis(settings: Settings) -> Finding:

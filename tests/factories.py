@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url, select
 
-from farm import access, attempts, builds, db, fleet, projects, scheduler
+from farm import access, attempts, builds, fleet, projects, scheduler, schema
 from farm.attempts import Claimed
 from farm.broker import Dispatcher
 from farm.db import Database
@@ -70,7 +70,7 @@ class Templates:
     def _fill_sqlite(self, target: Path) -> None:
         template = self._folder / "template.db"
         if not template.exists():
-            db.upgrade(f"sqlite:///{template}")
+            schema.upgrade(f"sqlite:///{template}")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(template, target)
 
@@ -86,7 +86,7 @@ class Templates:
                 connection.execute(
                     sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template))
                 )
-                db.upgrade(parsed.set(database=template).render_as_string(hide_password=False))
+                schema.upgrade(parsed.set(database=template).render_as_string(hide_password=False))
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
             connection.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(

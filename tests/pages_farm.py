@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from farm import access, db
+from farm import access, db, schema
 from farm.model import Project, Worker
 from farm.settings import Settings
 from tests.seeding import Seeder
@@ -96,7 +96,7 @@ def _empty_database() -> bytes:
     """A database file with the newest schema: migrating once is enough for all tests."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "farm.db"
-        db.upgrade(f"sqlite:///{file}")
+        schema.upgrade(f"sqlite:///{file}")
         return file.read_bytes()
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from farm import access, db, history
+from farm import access, db, history, schema
 from farm.logs import LogStore
 from farm.model import Attempt, Build, Part, Project, Step, Worker
 from farm.reasons import Reason, WaitReason
@@ -278,7 +278,7 @@ def fill(session: Session, *, count: int, logs: LogStore | None = None) -> str:
 def main() -> None:
     """Fill the database of the first argument with as many builds as the second says."""
     url, count = sys.argv[1], int(sys.argv[2])
-    db.upgrade(url)
+    schema.upgrade(url)
     with db.Database(url).write() as session:
         sys.stdout.write(fill(session, count=count) + "\n")
 

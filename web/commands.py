@@ -21,20 +21,20 @@ def web() -> None:
     Brings the database's schema up to date first. Settings come from FARM_…
     variables: `farm config check` shows them.
     """
-    from farm import db
+    from farm import schema
     from farm.logging import configure
     from web.server import Server
 
     settings = _settings()
     configure(settings)
-    db.upgrade(settings.database)
+    schema.ensure(settings.database)
     Server(settings).run()
 
 
 @click.command(context_settings=_HELP)
 def scheduler() -> None:
     """Place builds on workers and find what was lost. One is active, others stand by."""
-    from farm import db
+    from farm import db, schema
     from farm.broker import Dispatcher
     from farm.logging import configure
     from farm.scheduler import Scheduler
@@ -42,7 +42,7 @@ def scheduler() -> None:
 
     settings = _settings()
     configure(settings)
-    db.upgrade(settings.database)
+    schema.ensure(settings.database)
     with Wakeups(settings.redis_url) as wakeups:
         loop = Scheduler(
             settings,

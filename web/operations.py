@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
 import farm
-from farm import db, fleet
+from farm import db, fleet, schema
 from farm.errors import Unavailable
 from farm.model import Build, Part
 from farm.protocol import PROTOCOL
@@ -63,10 +63,10 @@ def metrics() -> Response:
 def _database(farm_services: Services) -> str:
     try:
         with farm_services.database.read() as session:
-            revision = db.revision(session)
+            revision = schema.revision_of(session)
     except Unavailable:
         return "unreachable"
-    return "ok" if revision == db.newest() else "schema is not current: farm db upgrade"
+    return "ok" if revision == schema.NEWEST else "schema is not current: farm db upgrade"
 
 
 def _redis(farm_services: Services) -> str:

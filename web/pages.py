@@ -44,17 +44,11 @@ def builds_page() -> Response:
     sessions.require("read")
     filters = pages_history.Filters.of(request.args)
     cursor = request.args.get("cursor") or None
-    wanted = history.BuildFilter(
-        status=filters.status,
-        project=filters.project or None,
-        pull_request=filters.number,
-        q=filters.q or None,
-    )
     with services().database.read() as session:
         now = db.now(session)
         found = history.list_page(
             session,
-            wanted,
+            filters.wanted,
             limit=PER_PAGE,
             cursor=cursor,
             base_url=services().settings.url,

@@ -9,6 +9,7 @@ from typing import Final
 
 from werkzeug.datastructures import MultiDict
 
+from farm.history import BuildFilter
 from farm.states import BuildStatus
 from farm.views import BuildView, Waiting
 from web import render
@@ -49,9 +50,14 @@ class Filters:
         return self != Filters()
 
     @property
-    def number(self) -> int | None:
-        """The pull request to show, as a number."""
-        return int(self.pull_request) if self.pull_request else None
+    def wanted(self) -> BuildFilter:
+        """What to ask of the history."""
+        return BuildFilter(
+            status=self.status,
+            project=self.project or None,
+            pull_request=int(self.pull_request) if self.pull_request else None,
+            q=self.q or None,
+        )
 
     def address(self, *, cursor: str = "", without: str = "") -> str:
         """The list's address with these filters, from the cursor on, one filter dropped."""

@@ -26,7 +26,7 @@ from types import FrameType
 import click
 from redis.exceptions import RedisError
 
-from farm import access, db
+from farm import access, db, schema
 from farm.cli.context import save_context
 from farm.errors import SettingsError
 from farm.settings import Loaded, Settings, process_environment, variable_of
@@ -182,7 +182,7 @@ def _redis(settings: Settings, url: str) -> _Process:
 
 def _prepare(settings: Settings, environment: Mapping[str, str], *, with_worker: bool) -> None:
     """Make the schema and the tokens that the farm cannot do without."""
-    db.upgrade(settings.database)
+    schema.ensure(settings.database)
     database = db.Database(settings.database)
     try:
         with database.write() as session:

@@ -40,11 +40,11 @@ def db_upgrade() -> None:
       FARM_DATABASE_URL=postgresql://farm@db/farm farm db upgrade
     """
     with _explained():
-        from farm import db as database
+        from farm import schema
 
         url = _load().settings.database
-        database.upgrade(url)
-        note(f"The database is at {database.current(url)}.")
+        schema.upgrade(url)
+        note(f"The database is at {schema.current(url)}.")
 
 
 @db.command("current")
@@ -57,10 +57,9 @@ def db_current(*, as_json: bool) -> None:
       farm db current
     """
     with _explained():
-        from farm import db as database
-        from farm.doctor import revision
+        from farm import schema
 
-        found, newest = revision(_load().settings.database), database.newest()
+        found, newest = schema.current(_load().settings.database), schema.NEWEST
     if as_json:
         print_json({"current": found, "newest": newest})
         return
@@ -157,12 +156,11 @@ def shown_settings(loaded: Loaded) -> list[tuple[str, str, str]]:
 def create_local_token(name: str, scopes: Sequence[str], expires_days: int | None) -> str:
     """Make a token directly in the database that the settings name."""
     with _explained():
-        from farm import access
+        from farm import access, schema
         from farm import db as database
-        from farm.doctor import revision
 
         url = _load().settings.database
-        if revision(url) != database.newest():
+        if schema.current(url) != schema.NEWEST:
             raise DatabaseAway("the database is not up to date here: run `farm db upgrade`")
         farm = database.Database(url)
         try:

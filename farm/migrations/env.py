@@ -22,9 +22,7 @@ def _render(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
 def run() -> None:
     engine = create_engine(context.config.attributes["url"], poolclass=NullPool)
     if engine.dialect.name == "sqlite":
-        event.listen(
-            engine, "connect", lambda c, _: c.execute("PRAGMA journal_mode = WAL")
-        )
+        event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA journal_mode = WAL"))
     with engine.connect() as connection:
         context.configure(
             connection=connection,

@@ -14,7 +14,7 @@ import pytest
 from celery import Celery
 from werkzeug.serving import make_server
 
-from farm import access, db
+from farm import access, db, schema
 from farm.protocol import ATTEMPT_TASK, PROTOCOL, Enrolment
 from farm.scheduler import Scheduler
 from farm.settings import Settings
@@ -135,7 +135,7 @@ def test_a_build_passes_the_files_that_readme_names_in_their_order(
 ) -> None:
     repository = git_server.make_repository("acme/story", {"Dockerfile": f"FROM {base_image}\n"})
     repository.open_pull_request(1, {"words": "once upon a time\n"})
-    db.upgrade(settings.database)
+    schema.upgrade(settings.database)
     app = create_app(settings)
     services: Any = app.extensions[EXTENSION]
     presence = Presence(services.database)

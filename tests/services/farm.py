@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from farm import access, db
+from farm import access, db, schema
 from scripts.sample.processes import Process, free_port, pid_is_alive, wait_until
 from tests.services.engine import Engine
 
@@ -65,7 +65,7 @@ class RunningFarm:
             "FARM_DATA_DIR": str(folder / "data"),
             "FARM_SECRET_KEY": SECRET_KEY,
         }
-        db.upgrade(database_url)
+        schema.upgrade(database_url)
         self.token, self._enrolment = self._tokens()
         self.client = httpx.Client(
             base_url=f"{self.url}/api/v1",

@@ -21,8 +21,8 @@ def put(world: World, build_id: int, status: BuildStatus) -> None:
 
 
 def move(world: World, build_id: int, source: BuildStatus, target: BuildStatus) -> BuildStatus:
-    part = world.part(build_id)
     with world.database.write() as session:
+        part = session.get_one(Part, world.part(build_id).id)
         return lifecycle.move_part(session, part, source, target, now=world.now)
 
 
@@ -99,7 +99,7 @@ def test_a_build_keeps_when_it_started_and_ended_and_why(world: World) -> None:
     with world.database.write() as session:
         lifecycle.move_part(
             session,
-            world.part(build_id),
+            session.get_one(Part, world.part(build_id).id),
             BuildStatus.RUNNING,
             BuildStatus.FAILED,
             now=ended,

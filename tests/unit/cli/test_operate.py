@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm import access, db
+from farm import access, db, schema
 from farm.doctor import control_plane
 from farm.findings import Finding
 from farm.settings import Settings
@@ -31,7 +31,7 @@ def test_the_database_is_made_and_brought_up_to_date(run: Run, url: str, home: P
     assert run("db", "upgrade", FARM_DATABASE_URL=url).exit_code == 0
 
     after = run("db", "current", "--json", FARM_DATABASE_URL=url)
-    assert json.loads(after.stdout) == {"current": db.newest(), "newest": db.newest()}
+    assert json.loads(after.stdout) == {"current": schema.NEWEST, "newest": schema.NEWEST}
 
 
 def test_a_database_that_does_not_answer_is_exit_code_5(run: Run) -> None:
@@ -48,7 +48,7 @@ def test_the_first_token_is_made_beside_the_database(run: Run, url: str) -> None
     refused = run("token", "create", "me", "--local", FARM_DATABASE_URL=url)
     assert refused.exit_code == 5
     assert "farm db upgrade" in refused.stderr
-    db.upgrade(url)
+    schema.upgrade(url)
 
     done = run("token", "create", "me", "--local", "--expires-days", "1", FARM_DATABASE_URL=url)
 
@@ -61,7 +61,7 @@ def test_the_first_token_is_made_beside_the_database(run: Run, url: str) -> None
 
 
 def test_a_local_token_has_the_scopes_that_are_named(run: Run, url: str) -> None:
-    db.upgrade(url)
+    schema.upgrade(url)
 
     made = run("token", "create", "ci", "--local", "-s", "read", "--json", FARM_DATABASE_URL=url)
     refused = run(
@@ -144,14 +144,14 @@ def test_the_doctor_finds_a_healthy_control_plane(
     farm: FakeFarm, home: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm.on("GET /readyz", {"status": "ok"})
-    db.upgrade(url)
+    schema.upgrade(url)
     monkeypatch.setenv("FARM_SERVER", farm.url)
     monkeypatch.setenv("FARM_DATABASE_URL", url)
     monkeypatch.setenv("FARM_DATA_DIR", str(home))
 
     found = {finding.check: finding for finding in control_plane()}
 
-    assert found["database"] == Finding("database", ok=True, detail=f"answers, at {db.newest()}")
+    assert found["database"] == Finding("database", ok=True, detail=f"answers, at {schema.NEWEST}")
     assert found["server"].ok
     assert found["data directory"].ok
     assert found["disk"].ok

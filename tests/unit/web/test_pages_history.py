@@ -79,7 +79,7 @@ def test_filters_keep_only_what_they_understand() -> None:
         ]
     )
     assert Filters.of(query) == Filters((BuildStatus.FAILED,), "", "12", "")
-    assert Filters.of(MultiDict([("pull_request", "²")])).number is None
+    assert Filters.of(MultiDict([("pull_request", "²")])).wanted.pull_request is None
 
 
 @pytest.mark.parametrize(
