@@ -429,6 +429,8 @@ def stop(console: Console) -> int:
     for name, saved in context.load().contexts.items():
         if saved.server == f"http://127.0.0.1:{ports.get('farm')}":
             context.remove_context(name)
+            with contextlib.suppress(OSError):  # ours, if it is empty now
+                context.config_file().parent.parent.rmdir()
     shutil.rmtree(STATE)
     console.print("The demo has ended; nothing of it is left.")
     return 0

@@ -21,13 +21,11 @@ def web() -> None:
     Brings the database's schema up to date first. Settings come from FARM_…
     variables: `farm config check` shows them.
     """
-    from farm import schema
     from farm.logging import configure
     from web.server import Server
 
     settings = _settings()
     configure(settings)
-    schema.ensure(settings.database)
     Server(settings).run()
 
 

@@ -6,14 +6,14 @@ One process suits SQLite, whose writes are one after the other anyway.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from farm.settings import Settings
-from web.app import Presence, create_app
-from web.context import EXTENSION, Services
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 
 class Server(BaseApplication):
@@ -45,8 +45,16 @@ class Server(BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self) -> Flask:  # type: ignore[override]  # Flask is a WSGI callable
-        """Make the application, in the process that serves it."""
+        """Make the application, in the process that serves it.
+
+        Imported here and not above: gunicorn's own process only watches, and need not
+        hold a copy of everything.
+        """
+        from farm import schema
+        from web.app import Presence, create_app
+        from web.context import EXTENSION
+
+        schema.ensure(self._settings.database)
         app = create_app(self._settings)
-        services: Services = app.extensions[EXTENSION]
-        Presence(services.database)
+        Presence(app.extensions[EXTENSION].database)
         return app

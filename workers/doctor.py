@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from farm.findings import Finding
 from farm.errors import SettingsError
+from farm.findings import Finding
 
 OLDEST_GIT = (2, 38)
 """The first with `safe.bareRepository`; CVE-2024-32002 and its kin are mended in 2.45.1."""

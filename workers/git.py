@@ -315,7 +315,9 @@ def _commit(call: _Call, mirror: Path, ref: str, named: str | None) -> tuple[str
                 Reason.COMMIT_MOVED, f"commit {named[:12]} is not part of what was fetched"
             )
     wanted = f"{named or ref}^{{commit}}"
-    ended = call.git(mirror, "show", "--no-patch", "--format=%H %cI", "--end-of-options", wanted)
+    # Not `show`: even with --no-patch it walks a root commit's whole tree, and a tree of
+    # 10^8 names never ends (seen).
+    ended = call.git(mirror, "log", "-1", "--format=%H %cI", "--end-of-options", wanted)
     sha, _, date = ended.out.strip().partition(" ")
     if ended.code != 0 or not date:
         raise AttemptError(Reason.REF_NOT_FOUND, "the ref does not point to a commit")

@@ -115,7 +115,8 @@ class PoolProcess:
 
 def _die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent ends: nothing of a killed worker
-    builds on, and its successor reports what was lost."""
+    builds on, and its successor reports what was lost.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the kernel knew
         os._exit(os.EX_TEMPFAIL)

@@ -42,9 +42,7 @@ def test_an_image_is_built_pushed_and_tagged(
     repository = repository_with(git_server, base_image, "RUN echo built; test ! -e /app/.git")
     tag = f"{registry.host}/team/app:main"
     attempt = bench.run(
-        bench.order(
-            spec_for(git_server, repository, tags=[tag], push=True, labels={"mine": "yes"})
-        )
+        bench.order(spec_for(git_server, repository, tags=[tag], push=True, labels={"mine": "yes"}))
     )
     assert attempt.finish is not None, attempt.text
     assert attempt.finish.outcome is Outcome.SUCCEEDED, attempt.text

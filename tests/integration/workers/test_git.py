@@ -212,7 +212,12 @@ def test_a_second_fetch_brings_only_what_is_new_and_refs_do_not_pile_up(
 @pytest.mark.parametrize(
     "files",
     [
-        {"ctx/HEAD": "ref: refs/heads/x\n", "ctx/objects/x": "", "ctx/refs/x": "", "ctx/config": ""},
+        {
+            "ctx/HEAD": "ref: refs/heads/x\n",
+            "ctx/objects/x": "",
+            "ctx/refs/x": "",
+            "ctx/config": "",
+        },
         {"HEAD": "x", "objects/x": "", "refs/x": ""},
         {".g\u200cit/config": "[core]\n"},
     ],

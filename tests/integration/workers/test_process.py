@@ -143,9 +143,7 @@ def worker(
 def sleeping(git_server: GitServer, base_image: str, seconds: str) -> BuildSpec:
     dockerfile = f"FROM {base_image}\nRUN --mount=type=secret,id=token echo now; sleep {seconds}\n"
     repository = git_server.make_repository("team/app", {"Dockerfile": dockerfile})
-    return BuildSpec(
-        repository=git_server.url_of(repository), secrets=["token"], no_cache=True
-    )
+    return BuildSpec(repository=git_server.url_of(repository), secrets=["token"], no_cache=True)
 
 
 def in_the_step(attempt: FakeAttempt) -> None:

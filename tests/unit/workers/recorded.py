@@ -11,7 +11,9 @@ from workers.steps import Progress
 FOLDER = Path(__file__).parent / "streams"
 
 
-def play(name: str, *, chunk: int = 4096) -> tuple[Progress, list[str], list[StepReport], list[str]]:
+def play(
+    name: str, *, chunk: int = 4096
+) -> tuple[Progress, list[str], list[StepReport], list[str]]:
     """A recorded stream through decoder and progress: also the lines, step reports and text."""
     lines: list[str] = []
     reports: list[StepReport] = []

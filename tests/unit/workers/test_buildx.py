@@ -46,7 +46,12 @@ def test_an_unpushed_image_stays_in_the_engine() -> None:
 
 
 def test_the_environment_is_made_from_nothing(tmp_path: Path) -> None:
-    own = {"PATH": "/usr/bin", "FARM_WORKER_TOKEN": "x", "DOCKER_HOST": "unix:///e", "HOME": "/root"}
+    own = {
+        "PATH": "/usr/bin",
+        "FARM_WORKER_TOKEN": "x",
+        "DOCKER_HOST": "unix:///e",
+        "HOME": "/root",
+    }
     with AttemptDir.create(tmp_path, Claimed(1, 1, "x")) as folder:
         env = environment(folder, own)
         assert env["BUILDX_GIT_INFO"] == "false"

@@ -63,7 +63,9 @@ PROCESS = 'process "/bin/sh -c {command}" did not complete successfully: {end}'
             Reason.OUT_OF_MEMORY,
         ),
         (
-            failed(PROCESS.format(command="x", end="exit code: 1"), tail=("No space left on device",)),
+            failed(
+                PROCESS.format(command="x", end="exit code: 1"), tail=("No space left on device",)
+            ),
             Reason.NO_SPACE,
         ),
         (
@@ -73,7 +75,8 @@ PROCESS = 'process "/bin/sh -c {command}" did not complete successfully: {end}'
         (
             failed(
                 PROCESS.format(
-                    command='echo \\"rpc error: code = Unavailable\\" 429 denied', end="exit code: 2"
+                    command='echo \\"rpc error: code = Unavailable\\" 429 denied',
+                    end="exit code: 2",
                 )
             ),
             Reason.STEP_FAILED,
