@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -111,6 +112,17 @@ def now(session: Session) -> datetime:
     moment = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     assert isinstance(moment, datetime)
     return moment.astimezone(UTC)
+
+
+def insert_if_new(session: Session, model: type[Any], **values: Any) -> None:
+    """Insert a row unless one with its key is there, also one of this very moment.
+
+    Postgres lets two transactions see that a row is missing; the second waits here for
+    the first, and then finds its row. SQLite has one writer at a time.
+    """
+    dialect = session.get_bind().dialect.name
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    session.execute(insert(model).values(**values).on_conflict_do_nothing())
 
 
 def _sqlite_engine(url: URL, *, readers: int) -> Engine:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from farm import lifecycle
+from farm import db, lifecycle
 from farm.model import Attempt, Build, CacheUse, Event, Part
 from farm.protocol import Finish
 from farm.reasons import Fault, Reason, WaitReason
@@ -189,10 +189,11 @@ def _learn_warmth(
     """Remember that this worker now holds the build's cache, and what the build took."""
     attempt = session.get_one(Attempt, (part.id, number), populate_existing=True)
     took_s = (now - attempt.started_at).total_seconds()
-    use = session.get(CacheUse, (build.cache_key, attempt.worker_id))
+    key = (build.cache_key, attempt.worker_id)
+    use = session.get(CacheUse, key)
     if use is None:
-        use = CacheUse(cache_key=build.cache_key, worker_id=attempt.worker_id)
-        session.add(use)
+        db.insert_if_new(session, CacheUse, cache_key=key[0], worker_id=key[1], used_at=now)
+        use = session.get_one(CacheUse, key)
     use.used_at = now
     if build.steps_total and build.steps_cached / build.steps_total < _CACHED_IS_WARM:
         use.cold_s = _smooth(use.cold_s, took_s)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from farm.access import find_token, hash_of, new_token
 from farm.errors import Conflict, Forbidden, NotFound, Unauthenticated
-from farm.model import Part, Token, Worker
+from farm.model import CacheUse, Part, Token, Worker
 from farm.protocol import PROTOCOL, CheckIn, Enrolled, Enrolment
 from farm.states import BuildStatus
 from farm.views import WorkerView
@@ -106,7 +106,7 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
             .group_by(Part.placed_worker_id)
         ).all()
     )
-    rows = session.scalars(select(Worker).order_by(Worker.name))
+    rows = session.scalars(select(Worker).where(present()).order_by(Worker.name))
     return [
         WorkerView(
             id=str(row.id),
@@ -132,10 +132,42 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
 def set_draining(session: Session, name: str, *, draining: bool) -> None:
     """Stop, or go on, giving builds to a worker; what it runs goes on to its end."""
     done = session.execute(
-        update(Worker).where(Worker.name == name).values(draining=draining).returning(Worker.id)
+        update(Worker).where(Worker.name == name, present()).values(draining=draining).returning(Worker.id)
     ).first()
     if done is None:
         raise NotFound("There is no such worker.", code="worker_not_found")
+
+
+def remove(session: Session, name: str, *, now: datetime) -> None:
+    """Forget a worker: its token is void and its name free again.
+
+    Conflict while it holds builds: drain it first. Builds of a worker that is gone for
+    good end with their leases.
+    """
+    worker = session.scalars(select(Worker).where(Worker.name == name, present())).first()
+    if worker is None:
+        raise NotFound("There is no such worker.", code="worker_not_found")
+    held = session.scalars(
+        select(Part.id)
+        .where(
+            Part.placed_worker_id == worker.id,
+            Part.status.in_((BuildStatus.QUEUED, BuildStatus.RUNNING)),
+        )
+        .limit(1)
+    ).first()
+    if held is not None:
+        raise Conflict("It holds builds: drain it first.", code="worker_busy")
+    worker.removed_at = now
+    worker.name = f"{worker.name[:40]}~{worker.id}"
+    worker.token_hash = f"removed {worker.id}"
+    worker.instance = f"removed {worker.id}"
+    session.execute(delete(CacheUse).where(CacheUse.worker_id == worker.id))
+    session.flush()
+
+
+def present() -> ColumnElement[bool]:
+    """The condition that a worker has not been removed."""
+    return Worker.removed_at.is_(None)
 
 
 def _free_name(session: Session, wanted: str) -> str:

@@ -296,6 +296,8 @@ class Worker(Base):
     disk_total: Mapped[int] = mapped_column(BigInteger, default=0)
     draining: Mapped[bool] = mapped_column(default=False)
     enrolled_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+    """Set once it is removed: the row stays for the attempts that name it."""
     last_seen_at: Mapped[datetime | None]
 
 

@@ -24,7 +24,7 @@ from farm import db, sweep
 from farm.broker import SEND_ERRORS
 from farm.ending import FarmLimits
 from farm.errors import Unavailable
-from farm.fleet import online
+from farm.fleet import online, present
 from farm.model import Attempt, Build, CacheUse, Part, Project, Worker
 from farm.placement import Held, Plan, WaitingPart, Warmth, WorkerState, place
 from farm.reasons import WaitReason
@@ -134,7 +134,7 @@ def dispatch(
     rows = _waiting_rows(session)
     if not rows:
         return [], []
-    workers = session.scalars(select(Worker)).all()
+    workers = session.scalars(select(Worker).where(present())).all()
     plan = place(
         _waiting_parts(session, rows),
         [_state_of(worker, settings, now=now) for worker in workers],

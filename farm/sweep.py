@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from farm import builds
+from farm import builds, db
 from farm.ending import FarmLimits, end_attempt, placeable_again
 from farm.model import Build, Part, Presence
 from farm.protocol import Finish
@@ -39,10 +39,7 @@ class Swept:
 
 def record_web_up(session: Session, holder: str, *, now: datetime) -> None:
     """A web process says that it is up; after a gap the farm counts from now."""
-    row = session.get(Presence, WEB, with_for_update=True)
-    if row is None:
-        session.add(Presence(role=WEB, holder=holder, up_since=now, seen_at=now))
-        return
+    row = _presence(session, WEB, holder, now=now)
     if now - row.seen_at > WEB_GAP:
         row.up_since = now
     row.holder, row.seen_at = holder, now
@@ -50,16 +47,22 @@ def record_web_up(session: Session, holder: str, *, now: datetime) -> None:
 
 def lead(session: Session, holder: str, *, now: datetime) -> bool:
     """Take or keep the scheduler's lease; False while somebody else holds it."""
-    row = session.get(Presence, SCHEDULER, with_for_update=True)
-    if row is None:
-        session.add(Presence(role=SCHEDULER, holder=holder, up_since=now, seen_at=now))
-        return True
+    row = _presence(session, SCHEDULER, holder, now=now)
     if row.holder != holder:
         if now - row.seen_at <= SCHEDULER_LEASE:
             return False
         row.up_since = now
     row.holder, row.seen_at = holder, now
     return True
+
+
+def _presence(session: Session, role: str, holder: str, *, now: datetime) -> Presence:
+    """The row of a role, held until the transaction ends; made for the holder if it is new."""
+    row = session.get(Presence, role, with_for_update=True)
+    if row is not None:
+        return row
+    db.insert_if_new(session, Presence, role=role, holder=holder, up_since=now, seen_at=now)
+    return session.get_one(Presence, role, with_for_update=True)
 
 
 def resign(session: Session, holder: str, *, now: datetime) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from farm import db
 from farm.model import Build, Commit, Tag
 from farm.protocol import DesiredTag
 
@@ -30,12 +31,13 @@ def learn_commit(
     commit_date: datetime | None = None,
 ) -> Commit:
     """The row of a commit of a ref; its id is its place in the order of learning."""
-    known = session.scalars(
-        select(Commit).where(Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha)
-    ).first()
+    this = select(Commit).where(
+        Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha
+    )
+    known = session.scalars(this).first()
     if known is None:
-        known = Commit(project_id=project_id, ref=ref, sha=sha, learnt_at=now)
-        session.add(known)
+        db.insert_if_new(session, Commit, project_id=project_id, ref=ref, sha=sha, learnt_at=now)
+        known = session.scalars(this).one()
     if commit_date is not None:
         known.commit_date = commit_date
     session.flush()
@@ -56,18 +58,35 @@ def claim_tags(
     for reference in sorted(references):
         row = session.get(Tag, reference, with_for_update=True)
         if row is None:
-            row = Tag(reference=reference, moved_at=now)
-            session.add(row)
-        elif (row.commit_place, row.build_place) > place:
+            row = _new_tag(session, build, reference, digest, now=now)
+        if (row.commit_place, row.build_place) > place:
             others.append(DesiredTag(reference=reference, digest=row.digest))
             continue
-        if getattr(row, "digest", None) != digest:
+        if row.digest != digest:
             row.moved_at = now
         row.build_id, row.digest = build.id, digest
         row.commit_place, row.build_place = place
         owned.append(reference)
     session.flush()
     return owned, others
+
+
+def _new_tag(
+    session: Session, build: Build, reference: str, digest: str, *, now: datetime
+) -> Tag:
+    """The row of a name that nobody had, or of whoever took it in this very moment."""
+    commit_place, build_place = place_of(build)
+    db.insert_if_new(
+        session,
+        Tag,
+        reference=reference,
+        build_id=build.id,
+        commit_place=commit_place,
+        build_place=build_place,
+        digest=digest,
+        moved_at=now,
+    )
+    return session.get_one(Tag, reference, with_for_update=True)
 
 
 def desired(session: Session, references: list[str]) -> list[tuple[str, str | None]]:

@@ -209,3 +209,12 @@ def change_worker(name: str) -> Response:
         fleet.set_draining(session, name, draining=wanted.draining)
     services().wakeups.scheduler()
     return Response(status=204)
+
+
+@blueprint.delete("/workers/<name>")
+def remove_worker(name: str) -> Response:
+    """Forget a worker; 409 while it holds builds."""
+    auth.require("admin")
+    with services().database.write() as session:
+        fleet.remove(session, name, now=db.now(session))
+    return Response(status=204)

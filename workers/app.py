@@ -135,7 +135,7 @@ def _patiently(call: Callable[[], None]) -> None:
             insist(call, wait=time.sleep)
         except ControlRefused as exc:
             # Another version of the farm, perhaps about to be replaced by ours.
-            log.error("control_plane_refused", error=str(exc))
+            log.warning("control_plane_refused", error=str(exc))
             time.sleep(LONGEST_RETRY_S)
         else:
             return

@@ -1,4 +1,4 @@
-"""`farm worker`: run a worker here; `farm worker token` and `ls` ask the farm about workers.
+"""`farm worker`: run a worker here; its subcommands ask the farm about workers.
 
 Imports stay light: Celery and Docker are read only when a worker really runs.
 """
@@ -11,7 +11,13 @@ from typing import cast
 
 import click
 
-_DELEGATED = {"token": "worker_token", "ls": "worker_ls"}
+_DELEGATED = {
+    "token": "worker_token",
+    "ls": "worker_ls",
+    "drain": "worker_drain",
+    "resume": "worker_resume",
+    "rm": "worker_rm",
+}
 
 
 class _WorkerGroup(click.Group):

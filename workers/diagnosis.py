@@ -83,6 +83,7 @@ _DOCKERFILE = _rules(
 )
 
 _CANCELLED = re.compile(r"context canceled|code = canceled", re.IGNORECASE)
+_FROM = re.compile(r"\[[^]]+\] FROM ")
 _EXCERPT = re.compile(r"^\S+:\d+$")
 """The heading of buildx's excerpt: `Dockerfile:3`."""
 
@@ -92,20 +93,23 @@ def diagnose(exit_code: int, steps: Sequence[Step], text: Sequence[str]) -> Atte
     said = _last_error(text)
     if failed := _failed_step(steps):
         return _of_step(failed, said)
-    if reason := _first(_ENGINE, said):
+    if reason := _of_text(text, said):
         return _error(reason, said)
-    if reason := _first(_DOCKERFILE, said):
-        return _error(reason, said)
-    if "failed to resolve source metadata" in said and (reason := _first(_PULL, said)):
-        return _error(reason, said)
-    if any(_EXCERPT.match(line) for line in text):
-        # buildx shows a place in the Dockerfile and no step ran into it.
-        return _error(Reason.DOCKERFILE_INVALID, said)
     if exit_code < 0:
         return _error(Reason.WORKER_FAULT, f"buildx was ended by signal {-exit_code}")
     if _CANCELLED.search(said):
         return _error(Reason.ENGINE_UNAVAILABLE, f"the engine cancelled the build: {said}")
     return _error(Reason.UNKNOWN, said or f"buildx ended with exit code {exit_code}")
+
+
+def _of_text(text: Sequence[str], said: str) -> Reason | None:
+    """The reason of a failure outside every step."""
+    if reason := _first(_ENGINE, said) or _first(_DOCKERFILE, said):
+        return reason
+    if "failed to resolve source metadata" in said:
+        return _first(_PULL, said)
+    # buildx shows a place in the Dockerfile and no step ran into it.
+    return Reason.DOCKERFILE_INVALID if any(map(_EXCERPT.match, text)) else None
 
 
 def _failed_step(steps: Sequence[Step]) -> Step | None:
@@ -127,18 +131,19 @@ def _of_step(step: Step, said: str) -> AttemptError:
     command = _PROCESS.match(step.error)
     if command:
         return _of_command(step, command["end"])
-    name = step.name
-    if reason := _first(_ENGINE, step.error):
-        return _error(reason, f"{name}: {step.error}")
-    if name.startswith("pushing ") or name.startswith("exporting "):
-        return _error(_first(_PUSH, step.error) or Reason.UNKNOWN, f"{name}: {step.error}")
-    if name.startswith("[internal] load metadata for") or re.match(r"\[[^]]+\] FROM ", name):
-        return _error(_first(_PULL, step.error) or Reason.UNKNOWN, f"{name}: {step.error}")
+    reason = _first(_ENGINE, step.error) or _of_kind(step, said)
+    return _error(reason, f"{step.name}: {step.error}")
+
+
+def _of_kind(step: Step, said: str) -> Reason:
+    """The reason for a step that is no command: what it does says where to look."""
+    if step.name.startswith(("pushing ", "exporting ")):
+        return _first(_PUSH, step.error) or Reason.UNKNOWN
+    if step.name.startswith("[internal] load metadata for") or _FROM.match(step.name):
+        return _first(_PULL, step.error) or Reason.UNKNOWN
     if reason := _first(_DOCKERFILE, step.error) or _first(_DOCKERFILE, said):
-        return _error(reason, f"{name}: {step.error}")
-    if name.startswith("["):
-        return _error(Reason.STEP_FAILED, f"{name}: {step.error}")
-    return _error(Reason.UNKNOWN, f"{name}: {step.error}")
+        return reason
+    return Reason.STEP_FAILED if step.name.startswith("[") else Reason.UNKNOWN
 
 
 def _of_command(step: Step, end: str) -> AttemptError:

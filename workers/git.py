@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,8 @@ from farm.references import normal_repository
 from workers import giterrors, source
 from workers.address import check_host
 from workers.attemptdir import AttemptDir, remove_tree
-from workers.process import STANDARD_PATH, Child, Ended, run, tool
+from workers.gitcall import CONFIG, PASSED_ON, GitCall
+from workers.process import STANDARD_PATH, Child, tool
 from workers.stop import Stop
 
 KEPT_REFS = 64
@@ -45,44 +45,6 @@ esac
 MIRROR_ATTRIBUTES = "* -export-ignore -export-subst -filter\n"
 """What a repository's own .gitattributes could leave out of, or write into, an archive: a
 checkout has neither, and an image must hold what a checkout does."""
-
-CONFIG = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.protectHFS=true",
-    "core.protectNTFS=true",
-    "core.askPass=",
-    "protocol.allow=never",
-    "http.followRedirects=false",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=30",
-    "transfer.fsckObjects=true",
-    # Old flaws of honest repositories, harmless here; all others are refused.
-    "fetch.fsck.zeroPaddedFilemode=ignore",
-    "fetch.fsck.missingSpaceBeforeDate=ignore",
-    "fetch.fsck.badTimezone=ignore",
-    "submodule.recurse=false",
-    "fetch.recurseSubmodules=false",
-    "safe.bareRepository=explicit",
-    "safe.directory=*",
-    "filter.lfs.smudge=",
-    "filter.lfs.process=",
-    "filter.lfs.required=false",
-    "credential.helper=",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "advice.detachedHead=false",
-    # A checkout has 0644 and 0755; archive's own default would miss every cached layer.
-    "tar.umask=0022",
-)
-
-PASSED_ON = frozenset(
-    {
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -137,7 +99,7 @@ class Git:
 
         Raises AttemptError with the reason, or what `stop` says.
         """
-        call = _Call(
+        call = GitCall(
             self._environment(order.repository, credential, folder),
             (*CONFIG, *self._config_for(order.repository)),
             folder.empty,
@@ -158,7 +120,7 @@ class Git:
 
         Raises AttemptError (`source_refused`, `no_space`), or what `stop` says.
         """
-        call = _Call(self._environment("", None, folder), CONFIG, folder.empty, stop)
+        call = GitCall(self._environment("", None, folder), CONFIG, folder.empty, stop)
         limits = source.Limits()
         with call.start(fetched.mirror, "ls-tree", "-r", "-l", "-z", fetched.sha) as child:
             if child.process.stdout is not None:
@@ -173,7 +135,7 @@ class Git:
         self._keep_tip(call, fetched)
         return folder.source
 
-    def _keep_tip(self, call: _Call, fetched: Fetched) -> None:
+    def _keep_tip(self, call: GitCall, fetched: Fetched) -> None:
         update = f"update {fetched.kept_as} {fetched.sha}\ndelete {fetched.ref}\n"
         call.git(fetched.mirror, "update-ref", "--stdin", stdin=update.encode())
 
@@ -214,47 +176,6 @@ class Git:
         return env
 
 
-@dataclass(frozen=True)
-class _Call:
-    """How git is called within one step of an attempt."""
-
-    env: Mapping[str, str]
-    config: tuple[str, ...]
-    cwd: Path
-    stop: Stop
-
-    def _arguments(self, mirror: Path, *command: str) -> list[str]:
-        options = [option for entry in self.config for option in ("-c", entry)]
-        return [tool("git"), f"--git-dir={mirror}", "--no-pager", *options, *command]
-
-    def git(self, mirror: Path, *command: str, stdin: bytes = b"") -> Ended:
-        """Run to the end; raises what `stop` says if it was asked to."""
-        ended = run(
-            self._arguments(mirror, *command),
-            env=self.env,
-            cwd=self.cwd,
-            stdin=stdin,
-            on_start=self.stop.watching,
-        )
-        self.stop.check()
-        return ended
-
-    @contextlib.contextmanager
-    def start(self, mirror: Path, *command: str) -> Iterator[Child]:
-        """Run with its output as a stream."""
-        with (
-            Child(
-                self._arguments(mirror, *command),
-                env=self.env,
-                cwd=self.cwd,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            ) as child,
-            self.stop.watching(child),
-        ):
-            yield child
-
-
 def _mirror_name(repository: str) -> str:
     return hashlib.sha256(normal_repository(repository).encode()).hexdigest()[:32]
 
@@ -275,7 +196,7 @@ def _locked(path: Path, stop: Stop) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make_mirror(call: _Call, mirror: Path) -> None:
+def _make_mirror(call: GitCall, mirror: Path) -> None:
     fresh = mirror.with_suffix(".new")
     remove_tree(fresh)
     ended = call.git(fresh, "init", "--quiet", "--bare", "--template=")
@@ -286,7 +207,7 @@ def _make_mirror(call: _Call, mirror: Path) -> None:
     fresh.rename(mirror)
 
 
-def _fetch_ref(call: _Call, mirror: Path, order: FetchOrder, temporary: str) -> None:
+def _fetch_ref(call: GitCall, mirror: Path, order: FetchOrder, temporary: str) -> None:
     """Fetch the one ref; a short name is a branch before it is a tag."""
     name = order.git_ref
     short = name != "HEAD" and not name.startswith("refs/")
@@ -306,7 +227,7 @@ def _fetch_ref(call: _Call, mirror: Path, order: FetchOrder, temporary: str) -> 
             raise error
 
 
-def _commit(call: _Call, mirror: Path, ref: str, named: str | None) -> tuple[str, datetime]:
+def _commit(call: GitCall, mirror: Path, ref: str, named: str | None) -> tuple[str, datetime]:
     """The commit to build and its date; a named one must be reachable from what was fetched."""
     if named is not None:
         ended = call.git(mirror, "merge-base", "--is-ancestor", "--end-of-options", named, ref)
@@ -324,7 +245,7 @@ def _commit(call: _Call, mirror: Path, ref: str, named: str | None) -> tuple[str
     return sha, datetime.fromisoformat(date)
 
 
-def _unpack(call: _Call, archive: Child, target: Path) -> None:
+def _unpack(call: GitCall, archive: Child, target: Path) -> None:
     """Unpack an archive that git made of a checked tree, with its modes, owned by us."""
     options = ("--extract", "--file=-", "--same-permissions", "--no-same-owner")
     with Child(

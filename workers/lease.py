@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from typing import Self
 
 import structlog
 
@@ -40,7 +41,7 @@ class Lease:
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -191,7 +191,7 @@ class LogShipper:
                 self._ended.wait(FIRST_INTERVAL_S)
         except ControlRefused as exc:
             # Its log is worth less than the build: go on without.
-            log.error("log_refused", attempt=self._control.name, error=str(exc))
+            log.warning("log_refused", attempt=self._control.name, error=str(exc))
             self._void = True
 
     def _send_steps(self) -> None:

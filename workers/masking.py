@@ -33,8 +33,8 @@ def _base64_forms(value: bytes) -> Iterator[bytes]:
         encoded = base64.b64encode(b"\0" * ahead + value)
         first = (ahead * 8 + 5) // 6
         last = (ahead + len(value)) * 8 // 6
-        for form in (encoded[first:last], encoded[first:last].translate(_URL_SAFE)):
-            yield form
+        form = encoded[first:last]
+        yield from (form, form.translate(_URL_SAFE))
     whole = base64.b64encode(value)
     if len(whole) > _BASE64_LINE:
         for start in range(0, len(whole), _BASE64_LINE):

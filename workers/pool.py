@@ -127,7 +127,7 @@ class FarmWorker(Worker):  # type: ignore[misc]
 
     shutdown: Shutdown
 
-    def install_platform_tweaks(self, worker: object) -> None:
+    def install_platform_tweaks(self, worker: object) -> None:  # noqa: ARG002  Celery's signature
         """SIGTERM and SIGINT stop, SIGQUIT stops at once."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self.shutdown.handle)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from farm.errors import AttemptError
 from farm.reasons import Reason
@@ -112,7 +112,7 @@ class Child:
             self._signal(signal.SIGKILL)
         return code
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -69,4 +69,4 @@ def _put_back(
             _put(registries, tag, digest)
             log.warning("tag_put_back", tag=tag)
         except AttemptError as exc:
-            log.error("tag_not_put_back", tag=tag, error=str(exc))
+            log.warning("tag_not_put_back", tag=tag, error=str(exc))

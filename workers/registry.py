@@ -24,13 +24,11 @@ from farm.reasons import Reason
 from farm.references import DOCKER_HUB, ImageReference, parse_image_reference
 
 DOCKER_HUB_API = "registry-1.docker.io"
-MANIFEST_TYPES = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 TRIES_AFTER_S = (0.2, 1.0)

@@ -7,13 +7,10 @@ Nothing here knows HTTP, Docker or git: see control.py, buildx.py, git.py.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -32,7 +29,7 @@ from workers.logship import LogShipper
 from workers.masking import mask_text, patterns_of
 from workers.publishing import move_tags
 from workers.registry import Registries
-from workers.spool import Undelivered
+from workers.reporting import End, Reporter, Timeline
 from workers.stop import HandedBack, Stop
 from workers.toolbox import Toolbox
 
@@ -40,36 +37,8 @@ log = structlog.get_logger()
 
 CLAIM_FOR_S = 30.0
 """How long a claim is tried: after that the control plane places the part anew."""
-LAST_LOG_S = 10.0
-"""How long the end waits for the log's last bytes before the spool takes over."""
-FINISH_FOR_S = 10.0
 CHECK_S = 0.2
 MESSAGE_CHARACTERS = 2000
-
-
-@dataclass(frozen=True)
-class End:
-    """How an attempt ended; no `finish`: the part is handed back."""
-
-    finish: Finish | None
-    message: str = ""
-
-
-@dataclass
-class Timeline:
-    """Seconds spent in each part of the recipe."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            spent = time.monotonic() - began
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 4)
 
 
 class Attempt:
@@ -78,6 +47,7 @@ class Attempt:
     def __init__(self, tools: Toolbox, part: int, number: int) -> None:
         self._tools = tools
         self._control = tools.control.attempt(part, number, secrets.token_hex(16))
+        self._reporter = Reporter(self._control, tools.spool)
         self._claimed = False
 
     def carry_out(self) -> None:
@@ -98,9 +68,11 @@ class Attempt:
         ):
             shipper = LogShipper(control, stop, log_path, claim.log_limit)
             shipper.start()
-            end = _Recipe(tools, control, claim, folder, stop, lease, shipper).run()
+            end = _Recipe(
+                tools, control, claim, folder=folder, stop=stop, lease=lease, shipper=shipper
+            ).run()
             folder.forget_credentials()
-            self._deliver(end, shipper)
+            self._reporter.deliver(end, shipper)
 
     def report_fault(self, error: BaseException) -> None:
         """The worker itself failed: say so, so that the part does not wait for its lease."""
@@ -110,7 +82,7 @@ class Attempt:
                 reason=Reason.WORKER_FAULT,
                 message=f"an error of the worker's own: {type(error).__name__}",
             )
-            self._report(End(finish))
+            self._reporter.report(End(finish))
 
     def _claim(self) -> ClaimAnswer | None:
         try:
@@ -118,62 +90,11 @@ class Attempt:
         except StaleAttempt:
             log.info("claim_void", attempt=self._control.name)
         except (ControlSilent, NotEnrolled, ControlRefused) as exc:
-            log.error("claim_failed", attempt=self._control.name, error=str(exc))
+            log.warning("claim_failed", attempt=self._control.name, error=str(exc))
         else:
             log.info("attempt_started", attempt=self._control.name, build=claim.build_id)
             return claim
         return None
-
-    def _deliver(self, end: End | None, shipper: LogShipper) -> None:
-        """Bring log and end to the control plane, or leave both to the spool."""
-        delivered = shipper.close(within_s=0.0 if end is None else LAST_LOG_S)
-        if end is None:
-            shipper.discard()
-            return
-        if end.finish is not None:
-            end = End(end.finish.model_copy(update={"log_size": shipper.size}))
-        if not delivered:
-            self._keep(end, shipper)
-        elif self._report(end):
-            shipper.discard()
-
-    def _report(self, end: End) -> bool:
-        """Report the end; False if it went to the spool."""
-        control = self._control
-
-        def send() -> None:
-            if end.finish is not None:
-                control.finish(end.finish)
-            else:
-                control.hand_back(end.message)
-
-        try:
-            insist(send, wait=time.sleep, for_s=FINISH_FOR_S)
-        except StaleAttempt:
-            log.info("end_void", attempt=control.name)
-        except (ControlSilent, NotEnrolled):
-            self._keep(end, None)
-            return False
-        except ControlRefused as exc:
-            log.error("end_refused", attempt=control.name, error=str(exc))
-        else:
-            outcome = end.finish.outcome if end.finish else Outcome.HANDED_BACK
-            log.info("attempt_ended", attempt=control.name, outcome=str(outcome))
-        return True
-
-    def _keep(self, end: End, shipper: LogShipper | None) -> None:
-        control = self._control
-        self._tools.spool.keep(
-            Undelivered(
-                part=control.part,
-                attempt=control.number,
-                claim=control.claim_token,
-                verb="finish" if end.finish else "hand-back",
-                finish=end.finish,
-                message=end.message,
-                steps=shipper.pending_steps() if shipper else [],
-            )
-        )
 
 
 class _Recipe:
@@ -184,6 +105,7 @@ class _Recipe:
         tools: Toolbox,
         control: AttemptControl,
         claim: ClaimAnswer,
+        *,
         folder: AttemptDir,
         stop: Stop,
         lease: Lease,

@@ -34,12 +34,11 @@ class Limits:
 
 def check_tree(listing: IO[bytes], limits: Limits) -> None:
     """Read `git ls-tree -r -l -z` to its end; raises AttemptError (source_refused) at the first fault."""
-    files = total = 0
+    total = 0
     shapes: dict[bytes, set[str]] = defaultdict(set)
-    for entry in _entries(listing):
+    for files, entry in enumerate(_entries(listing), start=1):
         head, _, path = entry.partition(b"\t")
         size = head.split()[-1] if head else b"0"
-        files += 1
         total += int(size) if size.isdigit() else 0
         if files > limits.files:
             raise _refused(f"more than {limits.files} files")

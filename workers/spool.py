@@ -111,7 +111,7 @@ class Spool:
         except (ControlSilent, NotEnrolled):
             return False
         except ControlRefused as exc:
-            log.error("result_refused", attempt=attempt.name, error=str(exc))
+            log.warning("result_refused", attempt=attempt.name, error=str(exc))
         else:
             log.info("result_delivered", attempt=attempt.name, verb=end.verb)
         return True
@@ -146,5 +146,5 @@ def _read(path: Path) -> Undelivered | None:
             steps=[StepReport.model_validate(step) for step in body["steps"]],
         )
     except (OSError, ValueError, KeyError) as exc:
-        log.error("result_unreadable", file=path.name, error=type(exc).__name__)
+        log.warning("result_unreadable", file=path.name, error=type(exc).__name__)
         return None

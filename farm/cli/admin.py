@@ -18,9 +18,25 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.tokens import token
-from farm.cli.workers import worker_ls, worker_token
+from farm.cli.workers import (
+    worker_drain,
+    worker_ls,
+    worker_resume,
+    worker_rm,
+    worker_token,
+)
 
-__all__ = ["project", "registry", "secret", "token", "worker_ls", "worker_token"]
+__all__ = [
+    "project",
+    "registry",
+    "secret",
+    "token",
+    "worker_drain",
+    "worker_ls",
+    "worker_resume",
+    "worker_rm",
+    "worker_token",
+]
 
 of_project = click.option("--project", metavar="NAME", help="For this project; default: for all.")
 

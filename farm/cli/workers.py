@@ -1,4 +1,4 @@
-"""`farm worker token` and `farm worker ls`: the verbs about workers that go over HTTP.
+"""`farm worker token|ls|drain|resume|rm`: the verbs about workers that go over HTTP.
 
 `workers/commands.py` hangs them under `farm worker`, which runs one.
 """
@@ -9,7 +9,7 @@ import shlex
 
 import click
 
-from farm.cli.client import Json, connect
+from farm.cli.client import Json, connect, path_of
 from farm.cli.output import (
     json_option,
     note,
@@ -77,6 +77,48 @@ def worker_ls(*, as_json: bool, quiet: bool) -> None:
         as_json=as_json,
         quiet=quiet,
     )
+
+
+@click.command("drain")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def worker_drain(names: tuple[str, ...]) -> None:
+    """Give workers no new builds; what they run goes on to its end.
+
+    \b
+    Example:
+      farm worker drain builder-3
+    """
+    for name in names:
+        connect().patch(path_of("workers", name), {"draining": True})
+        note(f"{name} drains.")
+
+
+@click.command("resume")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def worker_resume(names: tuple[str, ...]) -> None:
+    """Give workers builds again.
+
+    \b
+    Example:
+      farm worker resume builder-3
+    """
+    for name in names:
+        connect().patch(path_of("workers", name), {"draining": False})
+        note(f"{name} takes builds.")
+
+
+@click.command("rm")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def worker_rm(names: tuple[str, ...]) -> None:
+    """Forget workers: their tokens are void and their names free. Drain them first.
+
+    \b
+    Example:
+      farm worker rm builder-3
+    """
+    for name in names:
+        connect().delete(path_of("workers", name))
+        note(f"{name} is removed.")
 
 
 def _worker_row(worker: Json) -> tuple[object, ...]:

@@ -47,9 +47,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("token_hash", sa.String(length=64), nullable=False),
         sa.Column(
-            "scopes",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "scopes", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.Column(
             "zone",
@@ -64,9 +62,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
-            "labels",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "labels", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
@@ -90,9 +86,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_commits")),
-        sa.UniqueConstraint(
-            "project_id", "ref", "sha", name=op.f("uq_commits_project_id")
-        ),
+        sa.UniqueConstraint("project_id", "ref", "sha", name=op.f("uq_commits_project_id")),
     )
     op.create_table(
         "registries",
@@ -163,21 +157,15 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
-            "labels",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "labels", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column(
-            "platforms",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "platforms", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.Column("containerd_store", sa.Boolean(), nullable=False),
         sa.Column(
-            "engine",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "engine", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.Column("engine_ok", sa.Boolean(), nullable=False),
         sa.Column("version", sa.String(length=100), nullable=False),
@@ -185,6 +173,7 @@ def upgrade() -> None:
         sa.Column("disk_total", sa.BigInteger(), nullable=False),
         sa.Column("draining", sa.Boolean(), nullable=False),
         sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["enrolment_id"], ["tokens.id"], name=op.f("fk_workers_enrolment_id_tokens")
@@ -251,11 +240,7 @@ def upgrade() -> None:
             nullable=True,
         ),
         sa.Column("message", sa.Text(), nullable=True),
-        sa.Column(
-            "spec",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
-        ),
+        sa.Column("spec", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("pull_request", sa.Integer(), nullable=True),
         sa.Column("ref", sa.String(length=512), nullable=True),
         sa.Column("sha", sa.String(length=64), nullable=True),
@@ -341,9 +326,7 @@ def upgrade() -> None:
         sa.Column("image_digest", sa.String(length=71), nullable=True),
         sa.Column("image_size", sa.BigInteger(), nullable=True),
         sa.Column(
-            "image_tags",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "image_tags", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.Column("steps_total", sa.Integer(), nullable=False),
         sa.Column("steps_cached", sa.Integer(), nullable=False),
@@ -367,18 +350,14 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("builds", schema=None) as batch_op:
         batch_op.create_index("ix_builds_image_digest", ["image_digest"], unique=False)
-        batch_op.create_index(
-            "ix_builds_project_id_id", ["project_id", "id"], unique=False
-        )
+        batch_op.create_index("ix_builds_project_id_id", ["project_id", "id"], unique=False)
         batch_op.create_index(
             "ix_builds_project_id_pull_request_id",
             ["project_id", "pull_request", "id"],
             unique=False,
         )
         batch_op.create_index(
-            "ix_builds_project_id_status_id",
-            ["project_id", "status", "id"],
-            unique=False,
+            "ix_builds_project_id_status_id", ["project_id", "status", "id"], unique=False
         )
         batch_op.create_index("ix_builds_sha", ["sha"], unique=False)
         batch_op.create_index("ix_builds_status_id", ["status", "id"], unique=False)
@@ -410,15 +389,10 @@ def upgrade() -> None:
         sa.Column("to_status", sa.String(length=32), nullable=True),
         sa.Column("reason", sa.String(length=64), nullable=True),
         sa.Column(
-            "detail",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "detail", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.ForeignKeyConstraint(
-            ["build_id"],
-            ["builds.id"],
-            name=op.f("fk_events_build_id_builds"),
-            ondelete="CASCADE",
+            ["build_id"], ["builds.id"], name=op.f("fk_events_build_id_builds"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
@@ -518,23 +492,16 @@ def upgrade() -> None:
         sa.Column("eta_low_s", sa.Double(), nullable=True),
         sa.Column("eta_high_s", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["build_id"],
-            ["builds.id"],
-            name=op.f("fk_parts_build_id_builds"),
-            ondelete="CASCADE",
+            ["build_id"], ["builds.id"], name=op.f("fk_parts_build_id_builds"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["placed_worker_id"],
-            ["workers.id"],
-            name=op.f("fk_parts_placed_worker_id_workers"),
+            ["placed_worker_id"], ["workers.id"], name=op.f("fk_parts_placed_worker_id_workers")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_parts")),
         sa.UniqueConstraint("build_id", "platform", name=op.f("uq_parts_build_id")),
     )
     with op.batch_alter_table("parts", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_parts_build_id"), ["build_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_parts_build_id"), ["build_id"], unique=False)
         batch_op.create_index(
             "ix_parts_open",
             ["status"],
@@ -551,15 +518,11 @@ def upgrade() -> None:
         sa.Column("build_place", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["build_id"], ["builds.id"], name=op.f("fk_tags_build_id_builds")
-        ),
+        sa.ForeignKeyConstraint(["build_id"], ["builds.id"], name=op.f("fk_tags_build_id_builds")),
         sa.PrimaryKeyConstraint("reference", name=op.f("pk_tags")),
     )
     with op.batch_alter_table("tags", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_tags_build_id"), ["build_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_tags_build_id"), ["build_id"], unique=False)
 
     op.create_table(
         "attempts",
@@ -623,15 +586,10 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("log_size", sa.BigInteger(), nullable=False),
         sa.Column(
-            "phases",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
-            nullable=False,
+            "phases", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False
         ),
         sa.ForeignKeyConstraint(
-            ["part_id"],
-            ["parts.id"],
-            name=op.f("fk_attempts_part_id_parts"),
-            ondelete="CASCADE",
+            ["part_id"], ["parts.id"], name=op.f("fk_attempts_part_id_parts"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
             ["worker_id"], ["workers.id"], name=op.f("fk_attempts_worker_id_workers")
@@ -640,9 +598,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.create_index(
-            "ix_attempts_worker_id_started_at",
-            ["worker_id", "started_at"],
-            unique=False,
+            "ix_attempts_worker_id_started_at", ["worker_id", "started_at"], unique=False
         )
 
     op.create_table(
@@ -669,10 +625,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("duration_s", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["part_id"],
-            ["parts.id"],
-            name=op.f("fk_steps_part_id_parts"),
-            ondelete="CASCADE",
+            ["part_id"], ["parts.id"], name=op.f("fk_steps_part_id_parts"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("part_id", "attempt", "number", name=op.f("pk_steps")),
     )

@@ -153,37 +153,52 @@ class FakeControlPlane:
         if attempt.claim != claim or attempt.stale:
             tags = [tag.model_dump() for tag in attempt.desired] if verb == "publish" else []
             raise Problem(409, "stale_attempt", tags=tags)
-        carried = Carried(cancel=attempt.cancel, lease_s=60)
-        match verb:
-            case "claim":
-                return attempt.answer
-            case "resolved":
-                found = Resolved.model_validate_json(body)
-                attempt.commit = attempt.commit or Commit(**found.model_dump())
-                return attempt.commit
-            case "heartbeat":
-                Heartbeat.model_validate_json(body)
-                attempt.heartbeats += 1
-                return carried
-            case "steps":
-                for step in Steps.model_validate_json(body).steps:
-                    attempt.steps[step.number] = step
-                return carried
-            case "log":
-                if offset <= len(attempt.log):
-                    attempt.log += body[len(attempt.log) - offset :]
-                return LogReceived(size=len(attempt.log), next_ms=50, cancel=attempt.cancel)
-            case "publish":
-                return self._publish(attempt, Publish.model_validate_json(body))
-            case "finish":
-                attempt.finish = Finish.model_validate_json(body)
-            case "hand-back":
-                attempt.handed_back = HandBack.model_validate_json(body)
-        attempt.ended.set()
-        return None
+        answer: Callable[[FakeAttempt, bytes, int], Wire | None] = getattr(
+            self, "_" + verb.replace("-", "_")
+        )
+        return answer(attempt, body, offset)
 
     @staticmethod
-    def _publish(attempt: FakeAttempt, image: Publish) -> PublishAnswer:
+    def _claim(attempt: FakeAttempt, _body: bytes, _offset: int) -> Wire:
+        return attempt.answer
+
+    @staticmethod
+    def _resolved(attempt: FakeAttempt, body: bytes, _offset: int) -> Wire:
+        found = Resolved.model_validate_json(body)
+        attempt.commit = attempt.commit or Commit(**found.model_dump())
+        return attempt.commit
+
+    @staticmethod
+    def _heartbeat(attempt: FakeAttempt, body: bytes, _offset: int) -> Wire:
+        Heartbeat.model_validate_json(body)
+        attempt.heartbeats += 1
+        return Carried(cancel=attempt.cancel, lease_s=60)
+
+    @staticmethod
+    def _steps(attempt: FakeAttempt, body: bytes, _offset: int) -> Wire:
+        for step in Steps.model_validate_json(body).steps:
+            attempt.steps[step.number] = step
+        return Carried(cancel=attempt.cancel, lease_s=60)
+
+    @staticmethod
+    def _log(attempt: FakeAttempt, body: bytes, offset: int) -> Wire:
+        if offset <= len(attempt.log):
+            attempt.log += body[len(attempt.log) - offset :]
+        return LogReceived(size=len(attempt.log), next_ms=50, cancel=attempt.cancel)
+
+    @staticmethod
+    def _finish(attempt: FakeAttempt, body: bytes, _offset: int) -> None:
+        attempt.finish = Finish.model_validate_json(body)
+        attempt.ended.set()
+
+    @staticmethod
+    def _hand_back(attempt: FakeAttempt, body: bytes, _offset: int) -> None:
+        attempt.handed_back = HandBack.model_validate_json(body)
+        attempt.ended.set()
+
+    @staticmethod
+    def _publish(attempt: FakeAttempt, body: bytes, _offset: int) -> PublishAnswer:
+        image = Publish.model_validate_json(body)
         if attempt.published is None and attempt.cancel:
             raise Problem(409, "cancel_requested")
         attempt.published = attempt.published or image

@@ -48,7 +48,8 @@ def test_an_image_is_built_pushed_and_tagged(
     assert attempt.finish.outcome is Outcome.SUCCEEDED, attempt.text
     assert registry.digest("team/app", "main") == attempt.finish.digest
     assert registry.digest("team/app", "farm-bench-0") == attempt.finish.digest
-    assert attempt.finish.size and attempt.finish.log_size == len(attempt.log)
+    assert attempt.finish.size
+    assert attempt.finish.log_size == len(attempt.log)
     config = registry.image_config("team/app", "main")
     labels = config["config"]["Labels"]  # type: ignore[index]
     assert labels["org.opencontainers.image.revision"] == repository.sha("refs/heads/main")
@@ -66,7 +67,8 @@ def test_a_build_that_is_cached_from_end_to_end_has_the_same_digest_again(
     repository = repository_with(git_server, base_image, "RUN date > /made")
     spec = spec_for(git_server, repository, tags=[f"{registry.host}/team/again:1"], push=True)
     first, second = (bench.run(bench.order(spec)).finish for _ in range(2))
-    assert first and second
+    assert first
+    assert second
     assert first.digest == second.digest
 
 
@@ -92,7 +94,8 @@ def test_an_unpushed_image_has_a_digest_and_leaves_no_name_in_the_engine(
     attempt = bench.run(bench.order(spec_for(git_server, repository)))
     assert attempt.finish is not None
     assert attempt.finish.outcome is Outcome.SUCCEEDED, attempt.text
-    assert attempt.finish.digest and attempt.finish.size
+    assert attempt.finish.digest
+    assert attempt.finish.size
     assert "farm-bench" not in engine.docker("image", "ls", "--format", "{{.Repository}}")
 
 
@@ -157,8 +160,8 @@ def test_a_build_that_is_told_to_stop_leaves_no_process_and_no_folder(
 def test_a_silent_control_plane_stops_no_build_and_gets_log_and_result_later(
     bench: Bench, git_server: GitServer, base_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runner.LAST_LOG_S", 0.5)
-    monkeypatch.setattr("workers.runner.FINISH_FOR_S", 0.5)
+    monkeypatch.setattr("workers.reporting.LAST_LOG_S", 0.5)
+    monkeypatch.setattr("workers.reporting.FINISH_FOR_S", 0.5)
     repository = repository_with(git_server, base_image, "RUN echo first; sleep 2; echo last;")
     attempt = bench.order(spec_for(git_server, repository, no_cache=True))
     with bench.running(attempt):
@@ -191,7 +194,8 @@ def test_a_published_part_has_only_its_tags_put(
     tag = f"{registry.host}/team/late:1"
     spec = spec_for(git_server, repository, tags=[tag], push=True)
     first = bench.run(bench.order(spec)).finish
-    assert first and first.digest
+    assert first
+    assert first.digest
     other = spec.model_copy(update={"tags": [f"{registry.host}/team/late:2"]})
     second = bench.run(
         bench.order(other, published=PublishedImage(digest=first.digest, size=first.size))
@@ -209,7 +213,8 @@ def test_a_stale_publish_puts_back_the_tag_that_it_moved(
     tag = f"{registry.host}/team/moved:1"
     spec = spec_for(git_server, repository, tags=[tag], push=True, no_cache=True)
     winner = bench.run(bench.order(spec)).finish
-    assert winner and winner.digest
+    assert winner
+    assert winner.digest
     attempt = bench.order(spec)
     asked: list[int] = []
 
@@ -232,14 +237,16 @@ def test_a_tag_that_a_newer_build_took_in_between_is_given_back(
     tags = [f"{registry.host}/team/shared:{n}" for n in ("mine", "theirs")]
     spec = spec_for(git_server, repository, tags=tags, push=True, no_cache=True)
     newer = bench.run(bench.order(spec)).finish
-    assert newer and newer.digest
+    assert newer
+    assert newer.digest
     attempt = bench.order(spec)
     taken = PublishAnswer(
         owned=tags[:1], others=[DesiredTag(reference=tags[1], digest=newer.digest)]
     )
     attempt.publish_answers = [PublishAnswer(owned=tags, others=[]), taken, taken]
     older = bench.run(attempt).finish
-    assert older and older.outcome is Outcome.SUCCEEDED
+    assert older
+    assert older.outcome is Outcome.SUCCEEDED
     assert registry.digest("team/shared", "mine") == older.digest
     assert registry.digest("team/shared", "theirs") == newer.digest
 

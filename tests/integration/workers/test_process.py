@@ -163,7 +163,9 @@ def test_a_worker_waits_for_the_control_plane_enrols_once_and_keeps_its_token_pr
     assert stat.S_IMODE(identity.stat().st_mode) == 0o600
     assert json.loads(identity.read_text())["name"] == "one"
     facts = plane.check_ins[0]
-    assert facts.engine_ok and "linux/amd64" in facts.platforms and facts.disk_total > 0
+    assert facts.engine_ok
+    assert "linux/amd64" in facts.platforms
+    assert facts.disk_total > 0
     assert {"engine", "buildx", "git", "kernel"} <= set(facts.engine)
     enrolments = plane.requests.count("/worker/v1/enrol")
     worker.signal(signal.SIGTERM)
@@ -259,7 +261,7 @@ def test_a_killed_worker_leaves_no_process_and_its_successor_says_what_was_lost(
         what="everything ended",
         seconds=10,
     )
-    assert attempt.finish is None and attempt.handed_back is None
+    assert (attempt.finish, attempt.handed_back) == (None, None)
     worker.start()
     assert attempt.ended.wait(20), worker.text
     assert attempt.finish is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
@@ -31,7 +32,7 @@ def test_the_output_does_not_depend_on_how_the_input_was_cut(
     patterns = tuple(sorted({secret.encode() for secret in secrets}))
     raw = text.encode()
     borders = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    pieces = [raw[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    pieces = [raw[a:b] for a, b in pairwise(borders)]
     out = masked(pieces, patterns)
     assert out == masked([raw], patterns)
     assert not any(pattern in out for pattern in patterns)

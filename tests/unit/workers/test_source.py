@@ -61,7 +61,7 @@ def test_a_bomb_is_refused_by_its_size_before_it_is_written() -> None:
 
 def test_reading_stops_at_the_first_limit() -> None:
     class Endless(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
+        def read(self, _size: int | None = -1, /) -> bytes:
             return b"".join(listing(f"f{n}").getvalue() for n in range(100))
 
     with pytest.raises(AttemptError, match="files"):
