@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from http.client import HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib import request
 

@@ -207,8 +207,11 @@ def change_worker(name: str) -> Response:
     wanted = body(ChangedWorker)
     with services().database.write() as session:
         fleet.set_draining(session, name, draining=wanted.draining)
+        workers = fleet.list_workers(
+            session, now=db.now(session), heartbeat_s=services().settings.heartbeat_s
+        )
     services().wakeups.scheduler()
-    return Response(status=204)
+    return answer(next(worker for worker in workers if worker.name == name))
 
 
 @blueprint.delete("/workers/<name>")
