@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from farm.access import find_token, hash_of, new_token
-from farm.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from farm.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
 from farm.model import CacheUse, Part, Token, Worker
 from farm.protocol import PROTOCOL, CheckIn, Enrolled, Enrolment
 from farm.states import BuildStatus
@@ -16,6 +17,7 @@ from farm.views import WorkerView
 
 ONLINE_BEATS = 3
 """A worker that missed so many check-ins in a row counts as offline."""
+_ENROL_TRIES = 5
 
 
 def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) -> Enrolled:
@@ -31,14 +33,7 @@ def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) ->
     own = new_token()
     worker = session.scalars(select(Worker).where(Worker.instance == wanted.instance)).first()
     if worker is None:
-        worker = Worker(
-            name=_free_name(session, wanted.name),
-            instance=wanted.instance,
-            platforms=[],
-            engine={},
-            enrolled_at=now,
-        )
-        session.add(worker)
+        worker = _new_worker(session, wanted, hash_of(own), token, now=now)
     worker.token_hash, worker.enrolment_id = hash_of(own), token.id
     worker.zone, worker.labels = token.zone, token.labels
     token.last_used_at = now
@@ -168,6 +163,31 @@ def remove(session: Session, name: str, *, now: datetime) -> None:
 def present() -> ColumnElement[bool]:
     """The condition that a worker has not been removed."""
     return Worker.removed_at.is_(None)
+
+
+def _new_worker(
+    session: Session, wanted: Enrolment, token_hash: str, token: Token, *, now: datetime
+) -> Worker:
+    for _ in range(_ENROL_TRIES):
+        worker = Worker(
+            name=_free_name(session, wanted.name),
+            instance=wanted.instance,
+            token_hash=token_hash,
+            enrolment_id=token.id,
+            zone=token.zone,
+            labels=token.labels,
+            platforms=[],
+            engine={},
+            enrolled_at=now,
+        )
+        try:
+            with session.begin_nested():
+                session.add(worker)
+                session.flush()
+        except IntegrityError:
+            continue  # somebody took the name in this very moment
+        return worker
+    raise Unavailable("Other workers enrol under that name just now; try again.")
 
 
 def _free_name(session: Session, wanted: str) -> str:

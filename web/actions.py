@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from farm import builds, db, guard, history, projects
@@ -14,7 +15,7 @@ from farm.access import Principal
 from farm.errors import Invalid
 from farm.model import Build, IdempotencyKey, Registry, Worker
 from farm.references import DOCKER_HUB, parse_image_reference
-from farm.spec import BuildRequest
+from farm.spec import BuildRequest, cached_images
 from farm.states import Trigger
 from farm.views import BuildView
 from web.context import services
@@ -27,25 +28,11 @@ def request_build(
 ) -> BuildView:
     """Ask for a build. The same idempotency key and body get the same build again."""
     _guard_addresses(wanted)
-    with services().database.write() as session:
-        now = db.now(session)
-        fingerprint = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
-        build = _replayed(session, principal, key, fingerprint, now=now) if key else None
-        if build is None:
-            build = builds.request(session, wanted, trigger=trigger, now=now)
-            if key:
-                session.add(
-                    IdempotencyKey(
-                        token_id=principal.token_id,
-                        key=key,
-                        body_hash=fingerprint,
-                        build_id=build.id,
-                        created_at=now,
-                    )
-                )
-                session.flush()
-        view = history.get(session, build.id, base_url=services().settings.url)
-    _tell(build.id)
+    try:
+        view = _record(principal, wanted, trigger=trigger, key=key)
+    except IntegrityError:  # the same key in this very moment: now it is there to be replayed
+        view = _record(principal, wanted, trigger=trigger, key=key)
+    _tell(int(view.id))
     return view
 
 
@@ -73,9 +60,38 @@ def cancel_build(build_id: int) -> BuildView:
     return view
 
 
+def require_https(repository: str) -> None:
+    """Refuse a clone URL over plain http, unless the farm is for a trial."""
+    if urlsplit(repository).scheme != "https" and not services().settings.insecure_ok:
+        raise Invalid.field("repository", "must begin with https://")
+
+
 def _tell(build_id: int) -> None:
     services().wakeups.scheduler()
     services().wakeups.build(build_id)
+
+
+def _record(
+    principal: Principal, wanted: BuildRequest, *, trigger: Trigger, key: str | None
+) -> BuildView:
+    with services().database.write() as session:
+        now = db.now(session)
+        fingerprint = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
+        build = _replayed(session, principal, key, fingerprint, now=now) if key else None
+        if build is None:
+            build = builds.request(session, wanted, trigger=trigger, now=now)
+            if key:
+                session.add(
+                    IdempotencyKey(
+                        token_id=principal.token_id,
+                        key=key,
+                        body_hash=fingerprint,
+                        build_id=build.id,
+                        created_at=now,
+                    )
+                )
+                session.flush()
+        return history.get(session, build.id, base_url=services().settings.url)
 
 
 def _replayed(
@@ -103,14 +119,16 @@ def _guard_addresses(wanted: BuildRequest) -> None:
             project = projects.of_repository(session, wanted.repository)
             trusted = project is not None and project.trusted_host
     if wanted.repository is not None:
-        url = urlsplit(wanted.repository)
-        if url.scheme != "https" and not settings.insecure_ok:
-            raise Invalid.field("repository", "must begin with https://")
+        require_https(wanted.repository)
         if not trusted:
-            guard.check_host(
-                url.hostname or "", field="repository", insecure_ok=settings.insecure_ok
-            )
-    for host in {parse_image_reference(tag).registry for tag in wanted.tags}:
-        if host != DOCKER_HUB and host not in registered:
+            host = urlsplit(wanted.repository).hostname or ""
+            guard.check_host(host, field="repository", insecure_ok=settings.insecure_ok)
+    images = {
+        "tags": [parse_image_reference(tag) for tag in wanted.tags],
+        "cache_from": cached_images(wanted.cache_from),
+        "cache_to": cached_images(wanted.cache_to),
+    }
+    for field, named in images.items():
+        for host in {image.registry for image in named} - registered - {DOCKER_HUB}:
             name = urlsplit(f"//{host}").hostname or ""
-            guard.check_host(name, field="tags", insecure_ok=settings.insecure_ok)
+            guard.check_host(name, field=field, insecure_ok=settings.insecure_ok)

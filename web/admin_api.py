@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from farm import access, db, fleet, projects
 from farm.references import check_registry_host
-from web import auth
+from web import actions, auth
 from web.api import answer, answer_list
 from web.context import services
 from web.reading import body, identifier, short_text
@@ -30,6 +30,7 @@ def add_project() -> Response:
     """Register a project; its host may then be a private address."""
     auth.require("admin")
     wanted = body(NewProject)
+    actions.require_https(wanted.repository)
     with services().database.write() as session:
         project = projects.add(
             session,

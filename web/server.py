@@ -6,11 +6,13 @@ One process suits SQLite, whose writes are one after the other anyway.
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 
 from farm.settings import Settings
+from web.parent import end_with_parent
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -50,6 +52,8 @@ class Server(BaseApplication):
         Imported here and not above: gunicorn's own process only watches, and need not
         hold a copy of everything.
         """
+        # Killed alone, gunicorn's own process would leave this one on the port.
+        end_with_parent(signal.SIGKILL)
         from farm import schema
         from web.app import Presence, create_app
         from web.context import EXTENSION

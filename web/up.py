@@ -7,7 +7,6 @@ dies; none of them outlives this one.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -31,9 +30,9 @@ from farm.cli.context import save_context
 from farm.errors import SettingsError
 from farm.settings import Loaded, Settings, process_environment, variable_of
 from farm.wakeups import connect
+from web.parent import end_with_parent
 
 CONTEXT = "local"
-_PR_SET_PDEATHSIG = 1
 _RESTART_S = (0.2, 1.0, 3.0, 10.0)
 _HEALTHY_S = 30.0
 _STOP_S = 45.0
@@ -68,7 +67,7 @@ class _Process:
             self.argv,
             env=dict(self.environment),
             stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # one thread, before any other
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # one thread, before any other
         )
         if self.stdin and self.child.stdin:
             self.child.stdin.write(self.stdin)
@@ -273,8 +272,3 @@ def _free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise SettingsError("FARM_LISTEN: no port is free on this machine")
-
-
-def _die_with_parent() -> None:
-    """The kernel ends the child when `farm up` is killed."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -78,15 +79,19 @@ def run(settings: Settings) -> int:
     )
     app = make_celery(first.broker_url)
     tasks.register(app, process.tools)
-    return run_pool(
-        app,
-        name=first.name,
-        queue=first.queue,
-        slots=settings.worker_slots,
-        process=process,
-        shutdown=shutdown,
-        on_forked=caretaker.start,
-    )
+    try:
+        return run_pool(
+            app,
+            name=first.name,
+            queue=first.queue,
+            slots=settings.worker_slots,
+            process=process,
+            shutdown=shutdown,
+            on_forked=caretaker.start,
+        )
+    finally:
+        with contextlib.suppress(OSError):
+            layout.tmp.rmdir()  # empty by now, unless something is left to report
 
 
 def _join(settings: Settings, layout: Layout, engine: Engine) -> tuple[Control, CheckIns]:

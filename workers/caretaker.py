@@ -126,6 +126,9 @@ class Caretaker:
 
     def _do_chores(self) -> None:
         while True:
-            self._janitor.sweep()
-            self._spool.send(self._control)
+            try:
+                self._janitor.sweep()
+                self._spool.send(self._control)
+            except OSError as exc:  # a full disk, for instance: it may be better next time
+                log.warning("chores_failed", error=str(exc))
             time.sleep(CHORES_S)

@@ -12,12 +12,12 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from farm.errors import AttemptError
+from farm.errors import AttemptError, FarmError
 from farm.protocol import GitCredential
 from farm.reasons import Reason
 from farm.references import normal_repository
@@ -111,7 +111,8 @@ class Git:
                 _make_mirror(call, mirror)
             temporary = f"refs/farm/{order.name}"
             _fetch_ref(call, mirror, order, temporary)
-        sha, commit_date = _commit(call, mirror, temporary, order.sha)
+        with _forgetting(call, mirror, temporary):
+            sha, commit_date = _commit(call, mirror, temporary, order.sha)
         slot = int.from_bytes(hashlib.sha256(order.git_ref.encode()).digest()[:2]) % KEPT_REFS
         return Fetched(mirror, sha, commit_date, temporary, f"refs/kept/{slot}")
 
@@ -121,17 +122,17 @@ class Git:
         Raises AttemptError (`source_refused`, `no_space`), or what `stop` says.
         """
         call = GitCall(self._environment("", None, folder), CONFIG, folder.empty, stop)
-        limits = source.Limits()
-        with call.start(fetched.mirror, "ls-tree", "-r", "-l", "-z", fetched.sha) as child:
-            if child.process.stdout is not None:
-                source.check_tree(child.process.stdout, limits)
-            if child.wait() != 0:
-                stop.check()
-                raise AttemptError(Reason.WORKER_FAULT, "git ls-tree failed on the mirror")
-        folder.source.mkdir(mode=0o700)
-        with call.start(fetched.mirror, "archive", "--format=tar", fetched.sha) as archive:
-            _unpack(call, archive, folder.source)
-        stop.check()
+        with _forgetting(call, fetched.mirror, fetched.ref):
+            with call.start(fetched.mirror, "ls-tree", "-r", "-l", "-z", fetched.sha) as child:
+                if child.process.stdout is not None:
+                    source.check_tree(child.process.stdout, source.Limits())
+                if child.wait() != 0:
+                    stop.check()
+                    raise AttemptError(Reason.WORKER_FAULT, "git ls-tree failed on the mirror")
+            folder.source.mkdir(mode=0o700)
+            with call.start(fetched.mirror, "archive", "--format=tar", fetched.sha) as archive:
+                _unpack(call, archive, folder.source)
+            stop.check()
         self._keep_tip(call, fetched)
         return folder.source
 
@@ -174,6 +175,17 @@ class Git:
                 folder.write_git_credential(credential.username, credential.password)
             env |= {"GIT_ASKPASS": str(self._askpass), "FARM_GIT_CREDENTIAL": str(path)}
         return env
+
+
+@contextlib.contextmanager
+def _forgetting(call: GitCall, mirror: Path, ref: str) -> Iterator[None]:
+    """When the work inside fails, the temporary ref goes: they would pile up otherwise."""
+    try:
+        yield
+    except FarmError:
+        # Also when the attempt is told to stop, hence with a stop of its own.
+        replace(call, stop=Stop()).git(mirror, "update-ref", "-d", ref)
+        raise
 
 
 def _mirror_name(repository: str) -> str:

@@ -38,7 +38,7 @@ class Janitor:
     def sweep(self) -> None:
         """Remove what nobody holds."""
         in_use: set[str] = set()
-        for folder in self._tmp.iterdir():
+        for folder in self._tmp.iterdir() if self._tmp.is_dir() else ():
             if self._is_abandoned(folder):
                 _end_processes(folder)
                 self._report_lost(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from farm.errors import SettingsError
 from farm.settings import Settings
 from workers import control as control_module
 from workers import registry as registry_module
@@ -41,6 +42,9 @@ class Layout:
         # Two workers on one host, also of one name in two farms, never share a folder.
         owner = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]
         layout = cls(home, base / f"farm-{settings.worker_name}-{owner}")
+        if set(str(layout.tmp)) & set(',"\n'):
+            # buildx reads `--secret id=…,src=<path>` as a line of CSV.
+            raise SettingsError("FARM_WORKER_TMP: must not hold commas, quotes or line breaks")
         for folder in (layout.home, layout.tmp):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return layout

@@ -1,5 +1,6 @@
 """Whole farms for the end-to-end tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from scripts.sample.repositories import Repository
 from tests.services.engine import Engine
 from tests.services.farm import Pace, RunningFarm, running_farm
 from tests.services.gitserver import GitServer
+from tests.services.postgres import PostgresCluster
 from tests.services.redis import RedisServer
 
 
@@ -44,3 +46,12 @@ def repository(git_server: GitServer) -> Repository:
     made = git_server.make_repository("acme/app", {"README": "the app\n"})
     made.open_pull_request(1, {"change": "one\n"})
     return made
+
+
+@pytest.fixture
+def drill_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLite, or Postgres where FARM_TEST_DRILL_DATABASE asks for it (make soak)."""
+    if os.environ.get("FARM_TEST_DRILL_DATABASE") != "postgres":
+        return f"sqlite:///{tmp_path / 'farm.db'}"
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    return cluster.create_database()

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,11 @@ class RunningFarm:
         engine: Engine,
         pace: Pace | None = None,
         settings: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://{address}:{free_port()}"
         self.processes: dict[str, Process] = {}
         pace = pace or Pace()
         self._engine = engine
@@ -88,11 +89,22 @@ class RunningFarm:
         """Start the scheduler."""
         self._start("scheduler", ["scheduler"], self._environment | self._control)
 
-    def start_worker(self, name: str, *, slots: int = 1) -> None:
-        """Start a worker, new or again, and wait until the farm has heard of this start."""
+    def start_worker(
+        self,
+        name: str,
+        *,
+        slots: int = 1,
+        engine: Engine | None = None,
+        within: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start a worker, new or again, and wait until the farm has heard of this start.
+
+        `within` goes before its command: it runs on another host, with that one's engine.
+        """
         seen = self._seen(name)
         environment = self._environment | {
-            "DOCKER_HOST": self._engine.host,
+            "DOCKER_HOST": (engine or self._engine).host,
             "FARM_SERVER": self.url,
             "FARM_WORKER_TOKEN": self._enrolment,
             "FARM_WORKER_NAME": name,
@@ -100,9 +112,10 @@ class RunningFarm:
             "FARM_WORKER_DIR": str(self.folder / name),
             "FARM_WORKER_TMP": str(self.tmp_of(name)),
             "FARM_DRAIN_S": "1",
+            **(settings or {}),
         }
         self.tmp_of(name).mkdir(exist_ok=True)
-        process = self._start(name, ["worker"], environment)
+        process = self._start(name, ["worker"], environment, within=within)
         process.wait_ready(lambda: self._seen(name) not in (None, seen))
 
     def tmp_of(self, worker: str) -> Path:
@@ -165,9 +178,16 @@ class RunningFarm:
         """Wait until the log has a text."""
         wait_until(lambda: text in self.log(build_id), what=f"log says {text}", seconds=seconds)
 
-    def _start(self, name: str, verb: list[str], environment: dict[str, str]) -> Process:
+    def _start(
+        self,
+        name: str,
+        verb: list[str],
+        environment: dict[str, str],
+        *,
+        within: Sequence[str] = (),
+    ) -> Process:
         process = Process(
-            [sys.executable, "-m", "farm.cli.main", *verb],
+            [*within, sys.executable, "-m", "farm.cli.main", *verb],
             log=self.folder / f"{name}.log",
             env=environment,
         )

@@ -223,12 +223,18 @@ def test_a_second_fetch_brings_only_what_is_new_and_refs_do_not_pile_up(
     ],
 )
 def test_a_hostile_tree_is_refused_before_it_is_written(
-    fetch: Fetch, git: Git, repository: Repository, folder: AttemptDir, files: dict[str, str]
+    fetch: Fetch,
+    git: Git,
+    repository: Repository,
+    folder: AttemptDir,
+    tmp_path: Path,
+    files: dict[str, str],
 ) -> None:
     repository.commit(files)
     reason = reason_of(lambda: git.export(fetch(), folder, Stop()))
     assert reason is Reason.SOURCE_REFUSED
     assert not folder.source.exists()
+    assert not list(tmp_path.glob("worker/mirrors/*/refs/farm/*"))
 
 
 def test_a_bomb_of_names_costs_nothing(

@@ -207,6 +207,7 @@ def test_a_stop_lets_the_running_build_finish_and_takes_no_other(
     assert running.finish is not None
     assert running.finish.outcome is Outcome.SUCCEEDED
     assert waiting.claim is None
+    assert list(worker.tmp.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["drained", "second signal", "quit"])
