@@ -43,6 +43,8 @@ class Principal:
     token_id: int
     name: str
     scopes: frozenset[str]
+    zone: Zone = Zone.TRUSTED
+    """How far its builds are trusted; a request may only lower it."""
 
     def may(self, scope: str) -> bool:
         """Whether a scope covers it; admin covers build, build covers read."""
@@ -135,9 +137,10 @@ def use_is_stale(token: Token, *, now: datetime) -> bool:
     return token.last_used_at is None or token.last_used_at < now - _SEEN_EVERY
 
 
-def has_admin(session: Session) -> bool:
+def has_admin(session: Session, *, now: datetime) -> bool:
     """Whether anybody could administer the farm."""
-    scopes = session.scalars(select(Token.scopes).where(Token.revoked_at.is_(None)))
+    valid = Token.revoked_at.is_(None), (Token.expires_at.is_(None)) | (Token.expires_at > now)
+    scopes = session.scalars(select(Token.scopes).where(*valid))
     return any("admin" in held for held in scopes)
 
 
@@ -220,7 +223,7 @@ def end_session(session: Session, cookie: str) -> None:
 def principal_of(token: Token) -> Principal:
     """Who a token stands for, and what its scopes cover."""
     scopes = frozenset[str]().union(*(_IMPLIED[scope] for scope in token.scopes))
-    return Principal(token.id, token.name, scopes)
+    return Principal(token.id, token.name, scopes, token.zone)
 
 
 def _checksum(body: str) -> str:

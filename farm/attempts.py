@@ -18,6 +18,7 @@ from farm import builds, lifecycle, tags
 from farm.ending import FarmLimits, end_attempt
 from farm.errors import Conflict, StaleAttempt
 from farm.model import Attempt, Build, Part, Step, Worker
+from farm.model import Commit as CommitRow
 from farm.protocol import Commit, Finish, Publish, PublishAnswer, StepReport
 from farm.reasons import Reason
 from farm.spec import BuildSpec
@@ -33,8 +34,8 @@ class Claimed:
     build: Build
     part: Part
     spec: BuildSpec
-    remaining_s: float
-    """What is left of the build's timeout, counted from its first start."""
+    timeout_s: float
+    """How long this attempt may take: the whole timeout, as the farm's faults cost none of it."""
 
 
 def claim(
@@ -52,8 +53,8 @@ def claim(
     build = builds.lock(session, part.build_id)
     session.refresh(part)
     spec = BuildSpec.model_validate(build.spec)
-    if _is_mine(part, number, token):
-        return Claimed(build, part, spec, _remaining_s(build, now))
+    if _is_mine(part, number, token) and part.placed_worker_id == worker.id:
+        return Claimed(build, part, spec, float(build.timeout_s))
     wanted = part.attempt == number and part.placed_worker_id == worker.id
     if not wanted or part.status is not BuildStatus.QUEUED:
         raise StaleAttempt(STALE)
@@ -86,7 +87,7 @@ def claim(
         )
     )
     session.flush()
-    return Claimed(build, part, spec, _remaining_s(build, now))
+    return Claimed(build, part, spec, float(build.timeout_s))
 
 
 def missing_at_claim(
@@ -107,6 +108,13 @@ def missing_at_claim(
     return build.id
 
 
+def require_worker(session: Session, worker_id: int, part_id: int, number: int) -> None:
+    """Raise StaleAttempt unless this worker claimed that attempt."""
+    attempt = session.get(Attempt, (part_id, number))
+    if attempt is None or attempt.worker_id != worker_id:
+        raise StaleAttempt(STALE)
+
+
 def build_of(session: Session, part_id: int) -> int:
     """The build that a part belongs to."""
     return _part(session, part_id).build_id
@@ -118,27 +126,27 @@ def resolved(
     number: int,
     token: str,
     found: Commit,
-    *,
-    now: datetime,
 ) -> Commit:
     """Record the build's commit: the first report wins, and every attempt builds that one."""
     part = _part(session, part_id)
     build = builds.lock(session, part.build_id)
     session.refresh(part)
     _require(part, number, token)
-    sha = build.sha or found.sha
-    spec = BuildSpec.model_validate(build.spec)
-    commit = tags.learn_commit(
-        session,
-        project_id=build.project_id,
-        ref=spec.git_ref,
-        sha=sha,
-        commit_date=found.commit_date if sha == found.sha else None,
-        now=now,
-    )
-    build.sha, build.commit_id = sha, commit.id
+    if build.sha is None:
+        commit = tags.learn_tip(
+            session,
+            project_id=build.project_id,
+            ref=BuildSpec.model_validate(build.spec).git_ref,
+            sha=found.sha,
+            seen_from=session.get_one(Attempt, (part_id, number)).started_at,
+        )
+        build.sha, build.commit_id = commit.sha, commit.id
+    else:
+        commit = session.get_one(CommitRow, build.commit_id)
+    if commit.sha == found.sha:
+        commit.commit_date = found.commit_date
     session.flush()
-    return Commit(sha=sha, commit_date=commit.commit_date or found.commit_date)
+    return Commit(sha=commit.sha, commit_date=commit.commit_date or found.commit_date)
 
 
 def heartbeat(
@@ -325,8 +333,3 @@ def _was_mine(session: Session, part_id: int, number: int, token: str, outcome: 
     """Whether this very ending was recorded before: the answer was lost on its way."""
     attempt = session.get(Attempt, (part_id, number))
     return attempt is not None and attempt.claim == token and attempt.outcome is outcome
-
-
-def _remaining_s(build: Build, now: datetime) -> float:
-    started = build.started_at or now
-    return max(1.0, build.timeout_s - (now - started).total_seconds())

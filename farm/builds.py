@@ -13,19 +13,29 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from farm import lifecycle, projects, tags
-from farm.errors import Conflict, Invalid, NotFound
+from farm.errors import Conflict, Forbidden, Invalid, NotFound
 from farm.model import Build, Event, Part, Project, Secret
 from farm.reasons import Reason, WaitReason
 from farm.spec import BuildRequest, BuildSpec
 from farm.states import BuildStatus, Trigger, Zone
 
 
-def request(session: Session, wanted: BuildRequest, *, trigger: Trigger, now: datetime) -> Build:
+def request(
+    session: Session,
+    wanted: BuildRequest,
+    *,
+    trigger: Trigger,
+    now: datetime,
+    trust: Zone = Zone.TRUSTED,
+) -> Build:
     """Ask for a build: it exists from now on, `queued`, or `failed` when it cannot start.
 
-    A repository that is new makes its project. Raises Invalid for what a build
-    cannot be, NotFound for a project that does not exist.
+    A repository that is new makes its project. The build is as trusted as who asks,
+    or less. Raises Invalid for what a build cannot be, NotFound for a project that does
+    not exist, Forbidden for more trust than there is.
     """
+    if wanted.zone is Zone.TRUSTED and trust is Zone.UNTRUSTED:
+        raise Forbidden("The token's builds run in the untrusted zone.", code="zone_forbidden")
     if len(wanted.platforms) > 1:
         raise Invalid.field("platforms", "one platform per build for now", code="several_platforms")
     if wanted.project is not None:
@@ -36,7 +46,7 @@ def request(session: Session, wanted: BuildRequest, *, trigger: Trigger, now: da
     spec = wanted.compile(project.repository)
     build = _new_build(project, spec, trigger=trigger, now=now)
     build.priority = wanted.priority
-    build.zone = wanted.zone or Zone.TRUSTED
+    build.zone = wanted.zone or trust
     if wanted.sha is not None:
         _pin(session, build, spec, wanted.sha, now=now)
     return _start(session, build, spec, now=now)
@@ -125,6 +135,8 @@ def missing_secrets(session: Session, build: Build, spec: BuildSpec) -> list[str
     """The names that a spec asks for and nobody has stored for the project or for all."""
     if not spec.secrets:
         return []
+    if build.zone is Zone.UNTRUSTED:
+        return spec.secrets  # none is given to a build that anybody may have written
     known = set(
         session.scalars(
             select(Secret.name).where(
@@ -178,7 +190,7 @@ def _start(session: Session, build: Build, spec: BuildSpec, *, now: datetime) ->
 
 
 def _pin(session: Session, build: Build, spec: BuildSpec, sha: str, *, now: datetime) -> None:
-    commit = tags.learn_commit(
+    commit = tags.learn_named(
         session, project_id=build.project_id, ref=spec.git_ref, sha=sha, now=now
     )
     build.sha, build.commit_id = sha, commit.id

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from farm.attempts import Claimed
-from farm.model import Project, Registry, Secret
+from farm.model import Build, Project, Registry, Secret
 from farm.protocol import (
     ClaimAnswer,
     Credentials,
@@ -14,9 +17,11 @@ from farm.protocol import (
     PublishedImage,
     RegistryCredential,
 )
+from farm.references import parse_image_reference
 from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.spec import BuildSpec
+from farm.states import Zone
 
 DEFAULT_GIT_USERNAME = "git"
 """Forges that take a token as the password accept any name, but not an empty one."""
@@ -38,9 +43,10 @@ def claim_answer(
         project_id=build.project_id,
         spec=claimed.spec,
         sha=build.sha,
-        credentials=credentials_for(session, build.project_id, claimed.spec, sealer),
+        trusted_host=session.get_one(Project, build.project_id).trusted_host,
+        credentials=credentials_for(session, build, claimed.spec, sealer),
         farm_labels={"farm.build.id": str(build.id)},
-        timeout_s=claimed.remaining_s,
+        timeout_s=claimed.timeout_s,
         log_limit=settings.log_limit,
         published=published,
         lease_s=settings.lease_s,
@@ -48,32 +54,41 @@ def claim_answer(
     )
 
 
-def credentials_for(
-    session: Session, project_id: int, spec: BuildSpec, sealer: Sealer
-) -> Credentials:
-    """A project's own logins and secrets, and those for all where it has none of its own."""
-    project = session.get_one(Project, project_id)
+def credentials_for(session: Session, build: Build, spec: BuildSpec, sealer: Sealer) -> Credentials:
+    """A project's own logins and secrets, and those for all where it has none of its own.
+
+    A build of the untrusted zone gets no secrets, and of the logins only those of the
+    registries that its tags name.
+    """
+    project = session.get_one(Project, build.project_id)
     git = None
     if project.git_token is not None:
         git = GitCredential(
             username=project.git_username or DEFAULT_GIT_USERNAME,
             password=sealer.open(project.git_token),
         )
-    scopes = (0, project_id)
+    trusted = build.zone is Zone.TRUSTED
+    pushed_to = {parse_image_reference(tag).registry for tag in spec.tags}
     registries = {
         row.host: RegistryCredential(
             host=row.host, username=row.username, password=sealer.open(row.sealed)
         )
-        for row in session.scalars(
-            select(Registry).where(Registry.scope_id.in_(scopes)).order_by(Registry.scope_id)
-        )
+        for row in _of_scopes(session, Registry, project.id)
+        if trusted or row.host in pushed_to
     }
     secrets = {
         row.name: sealer.open(row.sealed)
-        for row in session.scalars(
-            select(Secret)
-            .where(Secret.scope_id.in_(scopes), Secret.name.in_(spec.secrets))
-            .order_by(Secret.scope_id)
-        )
+        for row in _of_scopes(session, Secret, project.id)
+        if trusted and row.name in spec.secrets
     }
     return Credentials(git=git, registries=list(registries.values()), secrets=secrets)
+
+
+RowT = TypeVar("RowT", Registry, Secret)
+
+
+def _of_scopes(session: Session, table: type[RowT], project_id: int) -> Sequence[RowT]:
+    """The rows for all projects, then the project's own, which win."""
+    return session.scalars(
+        select(table).where(table.scope_id.in_((0, project_id))).order_by(table.scope_id)
+    ).all()

@@ -63,7 +63,11 @@ class Database:
             self._reader = _sqlite_engine(self.url, readers=_READERS)
         else:
             self._writer = self._reader = create_engine(
-                self.url, pool_pre_ping=True, pool_size=_READERS, max_overflow=_READERS
+                self.url,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                pool_size=_READERS,
+                max_overflow=_READERS,
             )
 
     @contextmanager
@@ -133,6 +137,7 @@ def _sqlite_engine(url: URL, *, readers: int) -> Engine:
         poolclass=QueuePool,
         pool_size=readers or 1,
         max_overflow=0,
+        hide_parameters=True,
         pool_timeout=30,
         connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
     )

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from farm import db, lifecycle
-from farm.model import Attempt, Build, CacheUse, Event, Part
+from farm.model import Attempt, Build, CacheUse, Part
 from farm.protocol import Finish
 from farm.reasons import Fault, Reason, WaitReason
 from farm.settings import Settings
@@ -32,11 +32,16 @@ class FarmLimits:
 
     lease: timedelta
     max_attempts: int
+    longest_wait: timedelta = timedelta(days=1)
 
     @classmethod
     def of(cls, settings: Settings) -> FarmLimits:
         """From the farm's settings."""
-        return cls(timedelta(seconds=settings.lease_s), settings.max_attempts)
+        return cls(
+            timedelta(seconds=settings.lease_s),
+            settings.max_attempts,
+            timedelta(seconds=settings.longest_wait_s),
+        )
 
 
 def end_attempt(
@@ -56,7 +61,8 @@ def end_attempt(
     number = part.attempt
     _close(session, part, number, report, now=now)
     if report.outcome is Outcome.SUCCEEDED:
-        _learn_warmth(session, build, part, number, now=now)
+        if "build" in report.phases:  # an attempt that only moved tags filled no cache
+            _learn_warmth(session, build, part, number, now=now)
         return _end(session, part, BuildStatus.SUCCEEDED, None, "", now=now)
     reason = report.reason or Reason.UNKNOWN
     cancelled = build.cancel_reason is not None and part.published_at is None
@@ -150,6 +156,7 @@ def placeable_again(part: Part) -> dict[str, Any]:
         "lease_until": None,
         "phase": Phase.TAGGING if part.published_at else None,
         "waiting_reason": WaitReason.NEW,
+        "waiting_position": None,
     }
 
 
@@ -168,19 +175,9 @@ def _not_before(
     return later if later < end else None
 
 
-def record_lost(session: Session, build: Build, part: Part, *, now: datetime) -> None:
-    """Leave a trace of what was seen when a worker fell silent."""
-    session.add(
-        Event(
-            build_id=build.id,
-            part_id=part.id,
-            attempt=part.attempt,
-            at=now,
-            kind="lease_ended",
-            reason=Reason.WORKER_LOST,
-            detail={},
-        )
-    )
+def cache_key_of(build: Build, part: Part) -> str:
+    """What a worker's cache is warm for: project, file, target and platform."""
+    return f"{build.cache_key}/{part.platform}" if part.platform else build.cache_key
 
 
 def _learn_warmth(
@@ -189,7 +186,7 @@ def _learn_warmth(
     """Remember that this worker now holds the build's cache, and what the build took."""
     attempt = session.get_one(Attempt, (part.id, number), populate_existing=True)
     took_s = (now - attempt.started_at).total_seconds()
-    key = (build.cache_key, attempt.worker_id)
+    key = (cache_key_of(build, part), attempt.worker_id)
     use = session.get(CacheUse, key)
     if use is None:
         db.insert_if_new(session, CacheUse, cache_key=key[0], worker_id=key[1], used_at=now)

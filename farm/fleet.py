@@ -18,6 +18,8 @@ from farm.views import WorkerView
 ONLINE_BEATS = 3
 """A worker that missed so many check-ins in a row counts as offline."""
 _ENROL_TRIES = 5
+_NAME_ROOM = 56
+"""Of the 63 characters of a name, so that a number fits behind it."""
 
 
 def enrol(session: Session, bearer: str, wanted: Enrolment, *, now: datetime) -> Enrolled:
@@ -61,7 +63,8 @@ def check_protocol(protocol: int) -> None:
     """Refuse a worker that speaks another version, saying which is wanted."""
     if protocol != PROTOCOL:
         raise Conflict(
-            f"The farm speaks worker protocol {PROTOCOL}; install the worker's matching version.",
+            f"This worker speaks protocol {protocol}, the farm speaks {PROTOCOL}: run the line that "
+            "`farm worker token` prints on its host again, which installs the farm's own version.",
             code="protocol_mismatch",
         )
 
@@ -74,14 +77,21 @@ def check_in(session: Session, worker: Worker, report: CheckIn, *, now: datetime
         worker.engine_ok,
         worker.last_seen_at is None,
         worker.containerd_store,
+        worker.stopping,
     )
     worker.slots, worker.platforms = report.slots, report.platforms
     worker.containerd_store, worker.engine = report.containerd_store, report.engine
     worker.engine_ok, worker.version = report.engine_ok, report.version
     worker.disk_free, worker.disk_total = report.disk_free, report.disk_total
-    worker.last_seen_at = now
+    worker.last_seen_at, worker.stopping = now, report.stopping
     session.flush()
-    return before != (report.slots, report.engine_ok, False, report.containerd_store)
+    return before != (
+        report.slots,
+        report.engine_ok,
+        False,
+        report.containerd_store,
+        report.stopping,
+    )
 
 
 def online(worker: Worker, *, now: datetime, heartbeat_s: float) -> bool:
@@ -112,7 +122,7 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
             busy=busy.get(row.id, 0),
             platforms=row.platforms,
             online=online(row, now=now, heartbeat_s=heartbeat_s),
-            draining=row.draining,
+            draining=row.draining or row.stopping,
             engine_ok=row.engine_ok,
             version=row.version,
             engine=row.engine,
@@ -127,7 +137,10 @@ def list_workers(session: Session, *, now: datetime, heartbeat_s: float) -> list
 def set_draining(session: Session, name: str, *, draining: bool) -> None:
     """Stop, or go on, giving builds to a worker; what it runs goes on to its end."""
     done = session.execute(
-        update(Worker).where(Worker.name == name, present()).values(draining=draining).returning(Worker.id)
+        update(Worker)
+        .where(Worker.name == name, present())
+        .values(draining=draining)
+        .returning(Worker.id)
     ).first()
     if done is None:
         raise NotFound("There is no such worker.", code="worker_not_found")
@@ -191,6 +204,7 @@ def _new_worker(
 
 
 def _free_name(session: Session, wanted: str) -> str:
+    wanted = wanted[:_NAME_ROOM]
     taken = set(
         session.scalars(
             select(Worker.name).where(

@@ -9,23 +9,21 @@ resolve here is let through: the worker that fetches looks again.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from farm.errors import Invalid
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-_NEVER = (
-    IPv6Network("64:ff9b:1::/48"),  # NAT64 inside one network; Python calls it global
-    IPv6Network("::/96"),  # IPv4-compatible, given up long ago; Python calls it global
-)
-_METADATA = frozenset(
-    {
-        IPv4Address("169.254.169.254"),
-        IPv4Address("168.63.129.16"),
-        IPv4Address("192.0.0.192"),
-    }
+_NEVER = tuple(
+    ip_network(network)
+    for network in (
+        "::/96",  # IPv4-compatible, NAT64 and 6to4 wrap any IPv4 address
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "168.63.129.16/32",  # a cloud's host, though global by its number
+        "192.0.0.0/24",
+    )
 )
 
 
@@ -44,23 +42,14 @@ def check_host(host: str, *, field: str, insecure_ok: bool) -> None:
 
 
 def is_global(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address belongs to the internet at large, also when wrapped in another."""
-    inner = _unwrapped(address)
-    if inner in _METADATA or inner.is_multicast or any(inner in net for net in _NEVER):
+    """Whether an address belongs to the internet at large, and wraps no other."""
+    inner = address
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        inner = address.ipv4_mapped
+    # `is_global` and not `not is_private`: 100.64/10 is neither.
+    if not inner.is_global or inner.is_multicast:
         return False
-    return inner.is_global
-
-
-def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    if isinstance(address, IPv4Address):
-        return address
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return not any(inner.version == net.version and inner in net for net in _NEVER)
 
 
 def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
@@ -71,4 +60,4 @@ def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return [_unwrapped(ipaddress.ip_address(str(entry[4][0]).split("%")[0])) for entry in found]
+    return [ip_address(str(entry[4][0]).split("%")[0]) for entry in found]

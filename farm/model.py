@@ -100,10 +100,12 @@ class Project(Base):
 
 
 class Commit(Base):
-    """A commit of a ref, in the order in which the farm learnt of them: who owns a tag."""
+    """A commit that a ref pointed to, and since when the farm knows: who owns a tag."""
 
     __tablename__ = "commits"
-    __table_args__ = (UniqueConstraint("project_id", "ref", "sha"),)
+    __table_args__ = (
+        Index("ix_commits_project_id_ref_learnt_at", "project_id", "ref", "learnt_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
@@ -141,9 +143,9 @@ class Build(Base):
     priority: Mapped[Priority]
     zone: Mapped[Zone]
     group_key: Mapped[str] = mapped_column(String(512))
-    """Builds of one group run one at a time: a pull request's image, a branch's image."""
+    """Builds of one group run one at a time: those of a pull request's image. Empty: none."""
     cache_key: Mapped[str] = mapped_column(String(64))
-    """What a worker's BuildKit cache is warm for: project, file, target (and platform)."""
+    """What a worker's BuildKit cache is warm for, but the platform: project, file, target."""
     retry_of: Mapped[int | None] = mapped_column(ForeignKey("builds.id"))
     root_id: Mapped[int | None]
     """The first build of a chain of retries: a retry keeps its original's place."""
@@ -167,12 +169,14 @@ class Part(Base):
     __tablename__ = "parts"
     __table_args__ = (
         UniqueConstraint("build_id", "platform"),
+        # Never an id twice: a log is found by it.
         Index(
             "ix_parts_open",
             "status",
             sqlite_where=text("status IN ('queued', 'running')"),
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -247,8 +251,8 @@ class Tag(Base):
 
     reference: Mapped[str] = mapped_column(String(255), primary_key=True)
     build_id: Mapped[int] = mapped_column(ForeignKey("builds.id"), index=True)
-    commit_place: Mapped[int]
-    """The commit's place in the order in which the farm learnt of commits."""
+    commit_learnt_at: Mapped[datetime]
+    """Since when the farm knows the commit: the one that it learnt of last owns the name."""
     build_place: Mapped[int]
     """Among builds of one commit, the original's id."""
     digest: Mapped[str] = mapped_column(String(71))
@@ -295,6 +299,9 @@ class Worker(Base):
     disk_free: Mapped[int] = mapped_column(BigInteger, default=0)
     disk_total: Mapped[int] = mapped_column(BigInteger, default=0)
     draining: Mapped[bool] = mapped_column(default=False)
+    """Somebody asked it to take no builds."""
+    stopping: Mapped[bool] = mapped_column(default=False)
+    """Its process ends: it takes none until it checks in again."""
     enrolled_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]
     """Set once it is removed: the row stays for the attempts that name it."""

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from farm.errors import Conflict, Invalid, NotFound
-from farm.model import Build, Commit, Project, Registry, Secret, Tag
+from farm.model import Attempt, Build, Commit, Part, Project, Registry, Secret, Tag
 from farm.references import normal_repository, project_name_of
 from farm.sealing import Sealer
 from farm.states import TERMINAL
@@ -133,8 +133,11 @@ def view(project: Project) -> ProjectView:
     )
 
 
-def remove(session: Session, name: str) -> None:
-    """Forget a project with its history; Conflict while one of its builds is not over."""
+def remove(session: Session, name: str) -> list[tuple[int, int]]:
+    """Forget a project with its history; Conflict while one of its builds is not over.
+
+    Returns the parts and attempts whose logs the door removes once this is committed.
+    """
     project = find(session, name)
     busy = session.scalars(
         select(Build.id)
@@ -144,6 +147,11 @@ def remove(session: Session, name: str) -> None:
     if busy:
         raise Conflict("A build of the project is not over: cancel it first.", code="project_busy")
     builds = select(Build.id).where(Build.project_id == project.id)
+    logs = session.execute(
+        select(Attempt.part_id, Attempt.number)
+        .join(Part, Part.id == Attempt.part_id)
+        .where(Part.build_id.in_(builds))
+    ).all()
     session.execute(delete(Tag).where(Tag.build_id.in_(builds)))
     session.execute(
         update(Build).where(Build.project_id == project.id).values(retry_of=None, commit_id=None)
@@ -151,6 +159,7 @@ def remove(session: Session, name: str) -> None:
     session.execute(delete(Build).where(Build.project_id == project.id))
     session.execute(delete(Commit).where(Commit.project_id == project.id))
     session.execute(delete(Project).where(Project.id == project.id))
+    return [(part_id, number) for part_id, number in logs]
 
 
 def set_secret(

@@ -153,6 +153,8 @@ class ClaimAnswer(Wire):
     spec: BuildSpec
     sha: str | None
     """The commit, where somebody named it or an earlier attempt resolved it."""
+    trusted_host: bool = False
+    """An admin registered the repository: its host may be a private address."""
     credentials: Credentials
     farm_labels: dict[str, str]
     """Labels that the farm puts on every image; the project's own win."""

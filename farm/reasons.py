@@ -49,6 +49,7 @@ class Reason(StrEnum):
     WORKER_STOPPED = "worker_stopped"
     WORKER_FAULT = "worker_fault"
     UNSCHEDULABLE = "unschedulable"
+    WAITED_TOO_LONG = "waited_too_long"
     SUPERSEDED = "superseded"
     REQUESTED = "requested"
     UNKNOWN = "unknown"
@@ -187,6 +188,11 @@ _EXPLAINED = {
         "No worker of the farm could ever take this build.",
         "Add a worker with the platform, labels and zone that the message names.",
     ),
+    Reason.WAITED_TOO_LONG: _Explanation(
+        Fault.FARM,
+        "The build was queued for longer than the farm lets a build wait.",
+        "Add workers, or look at what it waited for; then retry the build.",
+    ),
     Reason.SUPERSEDED: _Explanation(
         Fault.PEOPLE,
         "A newer commit of the same pull request took this build's place.",
@@ -220,6 +226,7 @@ class WaitReason(StrEnum):
     SAME_GROUP = "same_group"
     SLOTS_BUSY = "slots_busy"
     WARM_WORKER_BUSY = "warm_worker_busy"
+    NO_BROKER = "no_broker"
     PLACED = "placed"
 
     @property
@@ -238,8 +245,9 @@ _SENTENCES = {
     WaitReason.WORKERS_DRAINING: "The workers that could take it are draining.",
     WaitReason.DISK_LOW: "The workers that could take it are short of disk.",
     WaitReason.PROJECT_CAP: "The project already runs as many builds as it may.",
-    WaitReason.SAME_GROUP: "An earlier build of the same pull request or branch is running.",
+    WaitReason.SAME_GROUP: "Another build of the same pull request is running: one at a time.",
     WaitReason.SLOTS_BUSY: "Every slot of the workers that could take it is busy.",
     WaitReason.WARM_WORKER_BUSY: "It waits for the worker that holds its cache: that is quicker than a cold start.",
+    WaitReason.NO_BROKER: "The farm cannot reach Redis, which carries work to its workers.",
     WaitReason.PLACED: "Sent to a worker that has not started it yet.",
 }

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 MAX_URL = 2048
 MAX_REF = 255
 MAX_PATH = 1024
+MAX_REFERENCE = 255
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -153,8 +154,8 @@ class ImageReference:
 
 def parse_image_reference(value: str) -> ImageReference:
     """A reference with a tag (`latest` where there is none) and no digest."""
-    if len(value) > 255:
-        raise ValueError("must not be longer than 255 characters")
+    if len(value) > MAX_REFERENCE:
+        raise ValueError(f"must not be longer than {MAX_REFERENCE} characters")
     if "@" in value:
         raise ValueError("must be a tag, not a digest")
     match = _IMAGE.match(value)
@@ -171,9 +172,10 @@ def parse_image_reference(value: str) -> ImageReference:
         domain = DOCKER_HUB
     if domain == DOCKER_HUB and "/" not in path:
         path = f"library/{path}"
-    if path != path.lower():
-        raise ValueError("must be in lower case up to the tag")
-    return ImageReference(domain.lower(), path, tag)
+    found = ImageReference(domain.lower(), path, tag)
+    if len(str(found)) > MAX_REFERENCE:
+        raise ValueError(f"must not be longer than {MAX_REFERENCE} characters")
+    return found
 
 
 def check_registry_host(value: str) -> str:

@@ -11,18 +11,18 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.orm import Session
 
 from farm import db, sweep
 from farm.broker import SEND_ERRORS
-from farm.ending import FarmLimits
+from farm.ending import FarmLimits, cache_key_of, placeable_again
 from farm.errors import Unavailable
 from farm.fleet import online, present
 from farm.model import Attempt, Build, CacheUse, Part, Project, Worker
@@ -30,12 +30,13 @@ from farm.placement import Held, Plan, WaitingPart, Warmth, WorkerState, place
 from farm.reasons import WaitReason
 from farm.settings import Settings
 from farm.spec import BuildSpec
-from farm.states import BuildStatus, Outcome
+from farm.states import BuildStatus, Outcome, Priority
 from farm.wakeups import SCHEDULER_CHANNEL, Listener, Wakeups
 
 TICK_S = 1.0
+_ETA_DRIFT_S = 3.0
 _MOST_WAITING = 5000
-"""So many waiting parts are looked at in one round, oldest first."""
+"""So many waiting parts are looked at in one round: by priority, then the oldest."""
 
 log = structlog.get_logger()
 
@@ -72,6 +73,7 @@ class Scheduler:
         self._wakeups = wakeups
         self._holder = secrets.token_hex(8)
         self._wake = threading.Event()
+        self._can_send: Callable[[], bool] = lambda: True
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -111,20 +113,27 @@ class Scheduler:
                 limits=FarmLimits.of(self._settings),
                 claim_within=timedelta(seconds=self._settings.claim_s),
             )
-            messages, changed = dispatch(session, self._settings, now=now)
+            if self._can_send():
+                messages, changed = dispatch(session, self._settings, now=now)
+            else:
+                messages, changed = [], hold_back(session)
         for build_id in swept.lost:
             log.warning("worker_lost", build_id=build_id)
-        for build_id in {*changed, *swept.lost}:
+        for build_id in {*changed, *swept.lost, *swept.expired}:
             self._wakeups.build(build_id)
-        for message in messages:
-            self._send(message)
+        self._send(messages)
         return True
 
-    def _send(self, message: Message) -> None:
-        try:
-            self._dispatcher.send(message.worker, message.part_id, message.attempt)
-        except SEND_ERRORS as exc:
-            log.warning("message_not_sent", part_id=message.part_id, error=type(exc).__name__)
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Send what was placed; from the first failure on, take the rest back at once."""
+        for number, message in enumerate(messages):
+            try:
+                self._dispatcher.send(message.worker, message.part_id, message.attempt)
+            except SEND_ERRORS as exc:
+                log.warning("messages_not_sent", count=len(messages), error=type(exc).__name__)
+                with self._database.write() as session:
+                    take_back(session, messages[number:])
+                return
 
 
 def dispatch(
@@ -147,7 +156,38 @@ def dispatch(
     return _apply(session, rows, plan, names, now=now)
 
 
+def hold_back(session: Session) -> list[int]:
+    """Say of every waiting part that nothing can be sent; returns the builds that changed."""
+    rows = session.execute(
+        update(Part)
+        .where(
+            Part.status == BuildStatus.QUEUED,
+            Part.placed_worker_id.is_(None),
+            Part.waiting_reason.is_distinct_from(WaitReason.NO_BROKER),
+        )
+        .values(waiting_reason=WaitReason.NO_BROKER, waiting_position=None)
+        .returning(Part.build_id)
+    )
+    return list(rows.scalars())
+
+
+def take_back(session: Session, messages: Sequence[Message]) -> None:
+    """Make parts placeable again whose message did not go out; a claimed one stays."""
+    for message in messages:
+        part = session.get_one(Part, message.part_id)
+        session.execute(
+            update(Part)
+            .where(
+                Part.id == message.part_id,
+                Part.attempt == message.attempt,
+                Part.status == BuildStatus.QUEUED,
+            )
+            .values(**placeable_again(part))
+        )
+
+
 _Row = tuple[Part, Build, Project]
+_RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
 def _waiting_rows(session: Session) -> Sequence[_Row]:
@@ -156,7 +196,7 @@ def _waiting_rows(session: Session) -> Sequence[_Row]:
         .join(Build, Build.id == Part.build_id)
         .join(Project, Project.id == Build.project_id)
         .where(Part.status == BuildStatus.QUEUED, Part.placed_worker_id.is_(None))
-        .order_by(Part.id)
+        .order_by(case(_RANK, value=Build.priority), Part.id)
         .limit(_MOST_WAITING)
     ).all()
 
@@ -182,7 +222,7 @@ def _waiting_part(row: _Row, avoid: frozenset[int]) -> WaitingPart:
         project_id=project.id,
         owner=project.owner,
         group_key=build.group_key,
-        cache_key=build.cache_key,
+        cache_key=cache_key_of(build, part),
         platform=part.platform,
         zone=build.zone,
         labels=frozenset(spec.runs_on),
@@ -204,7 +244,7 @@ def _state_of(worker: Worker, settings: Settings, *, now: datetime) -> WorkerSta
         platforms=frozenset(worker.platforms),
         containerd_store=worker.containerd_store,
         online=worker.engine_ok and online(worker, now=now, heartbeat_s=settings.heartbeat_s),
-        draining=worker.draining,
+        draining=worker.draining or worker.stopping,
         disk_ok=worker.disk_free >= settings.disk_watermark,
     )
 
@@ -225,7 +265,7 @@ def _held(session: Session) -> list[Held]:
             project_id=build.project_id,
             owner=owner,
             group_key=build.group_key,
-            cache_key=build.cache_key,
+            cache_key=cache_key_of(build, part),
             since=part.placed_at or build.created_at,
         )
         for part, build, owner in rows
@@ -233,7 +273,7 @@ def _held(session: Session) -> list[Held]:
 
 
 def _warmth(session: Session, rows: Sequence[_Row]) -> dict[str, dict[int, Warmth]]:
-    keys = {build.cache_key for _, build, _ in rows}
+    keys = {cache_key_of(build, part) for part, build, _ in rows}
     known: dict[str, dict[int, Warmth]] = defaultdict(dict)
     for use in session.scalars(select(CacheUse).where(CacheUse.cache_key.in_(keys))):
         known[use.cache_key][use.worker_id] = Warmth(use.warm_s, use.cold_s)
@@ -285,7 +325,8 @@ def _explain(part: Part, plan: Plan) -> bool:
     why = plan.waiting[part.id]
     low, high = why.eta_s or (None, None)
     before = (part.waiting_reason, part.waiting_position)
-    if before == (why.reason, why.position):
+    drifted = abs((low or 0.0) - (part.eta_low_s or 0.0)) > max(_ETA_DRIFT_S, (low or 0.0) / 4)
+    if before == (why.reason, why.position) and not drifted:
         return False  # a range that shrinks by the second is not worth a write
     part.waiting_reason, part.waiting_position = why.reason, why.position
     part.eta_low_s, part.eta_high_s = low, high

@@ -64,6 +64,8 @@ class Settings(BaseModel):
     """How long a placed build may stay unclaimed before it is placed anew, in seconds."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Attempts for the farm's own faults."""
+    longest_wait_s: Annotated[float, Field(gt=0)] = 86_400.0
+    """How long a build may be queued before it ends `errored`, in seconds."""
     project_cap: Annotated[int, Field(ge=0)] = 0
     """Builds of one project that may run at once; 0: no limit."""
     log_limit: Annotated[int, Field(ge=64 * 1024)] = 128 * 1024 * 1024

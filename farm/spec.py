@@ -105,8 +105,7 @@ def _check_repository(value: str) -> str:
 
 
 def _check_tag(value: str) -> str:
-    parse_image_reference(value)
-    return value
+    return str(parse_image_reference(value))
 
 
 def _check_cache(value: str) -> str:
@@ -250,6 +249,6 @@ class BuildRequest(BaseModel):
             **wanted,
             repository=repository,
             file=self.file or context_file,
-            tags=list(dict.fromkeys(str(parse_image_reference(tag)) for tag in self.tags)),
+            tags=list(dict.fromkeys(self.tags)),
             push=bool(self.tags) if self.push is None else self.push,
         )

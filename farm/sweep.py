@@ -13,18 +13,18 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from farm import builds, db
+from farm import builds, db, lifecycle
 from farm.ending import FarmLimits, end_attempt, placeable_again
 from farm.model import Build, Part, Presence
 from farm.protocol import Finish
-from farm.reasons import Reason
+from farm.reasons import Reason, WaitReason
 from farm.states import BuildStatus, Outcome
 
 WEB = "web"
 SCHEDULER = "scheduler"
 WEB_GAP = timedelta(seconds=5)
 """Longer silence of every web process counts as an outage."""
-SCHEDULER_LEASE = timedelta(seconds=5)
+SCHEDULER_LEASE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Swept:
     """Builds whose worker fell silent."""
     unclaimed: list[int]
     """Parts that were placed and not claimed: to be placed anew."""
+    expired: list[int]
+    """Builds that waited past their time."""
 
 
 def record_web_up(session: Session, holder: str, *, now: datetime) -> None:
@@ -79,6 +81,7 @@ def sweep(session: Session, *, now: datetime, limits: FarmLimits, claim_within: 
     return Swept(
         lost=_end_leases(session, now=now, limits=limits),
         unclaimed=_free_unclaimed(session, now=now, claim_within=claim_within),
+        expired=_end_waits(session, now=now, longest=limits.longest_wait),
     )
 
 
@@ -99,7 +102,8 @@ def _end_leases(session: Session, *, now: datetime, limits: FarmLimits) -> list[
     lost = []
     for part_id, build_id in list(over):
         build = builds.lock(session, build_id)
-        part = session.get_one(Part, part_id, populate_existing=True)
+        # Held from here: a heartbeat in this moment comes before this look, or finds it ended.
+        part = session.get_one(Part, part_id, populate_existing=True, with_for_update=True)
         if part.status is BuildStatus.RUNNING and part.lease_until and part.lease_until < now:
             _end_lost(session, build, part, now=now, limits=limits)
             lost.append(build_id)
@@ -115,6 +119,37 @@ def _end_lost(
         message="Nothing was heard of the worker for longer than its lease.",
     )
     end_attempt(session, build, part, report, now=now, limits=limits)
+
+
+def _end_waits(session: Session, *, now: datetime, longest: timedelta) -> list[int]:
+    """End what has been queued too long, with what it waited for."""
+    over = session.execute(
+        select(Part.id, Part.build_id)
+        .join(Build, Build.id == Part.build_id)
+        .where(
+            Part.status == BuildStatus.QUEUED,
+            Part.placed_worker_id.is_(None),
+            Build.created_at < now - longest,
+        )
+    )
+    expired = []
+    for part_id, build_id in list(over):
+        builds.lock(session, build_id)
+        part = session.get_one(Part, part_id, populate_existing=True, with_for_update=True)
+        if part.status is not BuildStatus.QUEUED:
+            continue
+        never = part.waiting_reason in (WaitReason.UNSCHEDULABLE, WaitReason.NO_WORKER)
+        lifecycle.move_part(
+            session,
+            part,
+            BuildStatus.QUEUED,
+            BuildStatus.ERRORED,
+            now=now,
+            reason=Reason.UNSCHEDULABLE if never else Reason.WAITED_TOO_LONG,
+            message=part.waiting_reason.sentence if part.waiting_reason else None,
+        )
+        expired.append(build_id)
+    return expired
 
 
 def _free_unclaimed(session: Session, *, now: datetime, claim_within: timedelta) -> list[int]:

@@ -16,32 +16,53 @@ from farm.model import Build, Commit, Tag
 from farm.protocol import DesiredTag
 
 
-def place_of(build: Build) -> tuple[int, int]:
-    """A build's place among all that could own a name: the higher wins."""
-    return build.commit_id or 0, build.root_id or build.id
+def learn_named(session: Session, *, project_id: int, ref: str, sha: str, now: datetime) -> Commit:
+    """The row of a commit that somebody named: known already, or learnt now."""
+    known = session.scalars(
+        select(Commit)
+        .where(Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha)
+        .order_by(Commit.learnt_at.desc())
+        .limit(1)
+    ).first()
+    return known or _new_commit(session, project_id, ref, sha, now)
 
 
-def learn_commit(
-    session: Session,
-    *,
-    project_id: int,
-    ref: str,
-    sha: str,
-    now: datetime,
-    commit_date: datetime | None = None,
+def learn_tip(
+    session: Session, *, project_id: int, ref: str, sha: str, seen_from: datetime
 ) -> Commit:
-    """The row of a commit of a ref; its id is its place in the order of learning."""
-    this = select(Commit).where(
-        Commit.project_id == project_id, Commit.ref == ref, Commit.sha == sha
-    )
-    known = session.scalars(this).first()
-    if known is None:
-        db.insert_if_new(session, Commit, project_id=project_id, ref=ref, sha=sha, learnt_at=now)
-        known = session.scalars(this).one()
-    if commit_date is not None:
-        known.commit_date = commit_date
+    """The row of a commit that a worker found at a ref's tip, looking after `seen_from`.
+
+    A tip that was known, and was another meanwhile, is learnt again: a branch that
+    was reset to an earlier commit owns its tags again.
+    """
+    latest = session.scalars(
+        select(Commit)
+        .where(Commit.project_id == project_id, Commit.ref == ref)
+        .order_by(Commit.learnt_at.desc())
+        .limit(1)
+    ).first()
+    if latest is not None and latest.sha == sha:
+        return latest
+    if latest is not None and latest.learnt_at >= seen_from:
+        return learn_named(session, project_id=project_id, ref=ref, sha=sha, now=seen_from)
+    return _new_commit(session, project_id, ref, sha, seen_from)
+
+
+def _new_commit(
+    session: Session, project_id: int, ref: str, sha: str, learnt_at: datetime
+) -> Commit:
+    made = Commit(project_id=project_id, ref=ref, sha=sha, learnt_at=learnt_at)
+    session.add(made)
     session.flush()
-    return known
+    return made
+
+
+def place_of(session: Session, build: Build) -> tuple[datetime, int, int]:
+    """A build's place among all that could own a name: the higher wins."""
+    learnt_at = build.created_at
+    if build.commit_id is not None:
+        learnt_at = session.get_one(Commit, build.commit_id).learnt_at
+    return learnt_at, build.root_id or build.id, build.id
 
 
 def claim_tags(
@@ -54,34 +75,32 @@ def claim_tags(
     """
     owned: list[str] = []
     others: list[DesiredTag] = []
-    place = place_of(build)
+    place = place_of(session, build)
     for reference in sorted(references):
         row = session.get(Tag, reference, with_for_update=True)
         if row is None:
             row = _new_tag(session, build, reference, digest, now=now)
-        if (row.commit_place, row.build_place) > place:
+        if (row.commit_learnt_at, row.build_place, row.build_id) > place:
             others.append(DesiredTag(reference=reference, digest=row.digest))
             continue
         if row.digest != digest:
             row.moved_at = now
-        row.build_id, row.digest = build.id, digest
-        row.commit_place, row.build_place = place
+        row.commit_learnt_at, row.build_place, row.build_id = place
+        row.digest = digest
         owned.append(reference)
     session.flush()
     return owned, others
 
 
-def _new_tag(
-    session: Session, build: Build, reference: str, digest: str, *, now: datetime
-) -> Tag:
+def _new_tag(session: Session, build: Build, reference: str, digest: str, *, now: datetime) -> Tag:
     """The row of a name that nobody had, or of whoever took it in this very moment."""
-    commit_place, build_place = place_of(build)
+    learnt_at, build_place, _ = place_of(session, build)
     db.insert_if_new(
         session,
         Tag,
         reference=reference,
         build_id=build.id,
-        commit_place=commit_place,
+        commit_learnt_at=learnt_at,
         build_place=build_place,
         digest=digest,
         moved_at=now,

@@ -127,11 +127,6 @@ class BuildView(View):
         return self.status.terminal
 
     @property
-    def needs_attention(self) -> bool:
-        """Whether somebody has to do something about it."""
-        return self.status in (BuildStatus.FAILED, BuildStatus.ERRORED)
-
-    @property
     def subject(self) -> str:
         """What it built, for people: the pull request, the ref or the default branch."""
         if self.pull_request is not None:
@@ -166,8 +161,8 @@ class BuildView(View):
 
     @property
     def can_cancel(self) -> bool:
-        """Whether asking for it to stop makes sense."""
-        return self.active
+        """Whether asking for it to stop makes sense: not once its image is published."""
+        return self.active and all(part.phase is not Phase.TAGGING for part in self.parts)
 
     @property
     def can_retry(self) -> bool:

@@ -431,9 +431,19 @@ def stop(console: Console) -> int:
             context.remove_context(name)
             with contextlib.suppress(OSError):  # ours, if it is empty now
                 context.config_file().parent.parent.rmdir()
+    _clear_memory()
     shutil.rmtree(STATE)
     console.print("The demo has ended; nothing of it is left.")
     return 0
+
+
+def _clear_memory() -> None:
+    """A worker that was killed leaves a folder on tmpfs, with the logins of its attempts."""
+    from workers.attemptdir import remove_tree
+    from workers.toolbox import TMPFS, owner_of
+
+    for folder in TMPFS.glob(f"farm-*-{owner_of(STATE / 'farm' / 'worker')}"):
+        remove_tree(folder)
 
 
 def _clean_engine(engine: Engine, state: State, registry_port: int | None) -> None:

@@ -78,14 +78,15 @@ class Templates:
         parsed = make_url(url)
         server, name = f"{parsed.host}:{parsed.port}", parsed.database or ""
         with psycopg.connect(
-            host=parsed.host, port=parsed.port, user=parsed.username, dbname="postgres",
+            host=parsed.host,
+            port=parsed.port,
+            user=parsed.username,
+            dbname="postgres",
             autocommit=True,
         ) as connection:
             if server not in self._postgres:
                 self._postgres[server] = template = f"template_{name}"
-                connection.execute(
-                    sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template))
-                )
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
                 schema.upgrade(parsed.set(database=template).render_as_string(hide_password=False))
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
             connection.execute(
@@ -153,9 +154,7 @@ class World:
     def worker(self, name: str = "w1", **facts: Any) -> Worker:
         """Enrol a worker and check it in."""
         with self.database.write() as session:
-            token = access.create_token(
-                session, name="enrolment", scopes=["worker"], now=self.now
-            )
+            token = access.create_token(session, name="enrolment", scopes=["worker"], now=self.now)
             wanted = Enrolment(name=name, protocol=PROTOCOL, instance=f"{next(_numbers):032x}")
             own = fleet.enrol(session, token, wanted, now=self.now)
             worker = fleet.authenticate(session, own.token)
@@ -186,20 +185,21 @@ class World:
     def resolve(self, part: Part, sha: str = SHA, token: str = "t" * 16) -> str:
         with self.database.write() as session:
             found = Commit(sha=sha, commit_date=START)
-            return attempts.resolved(
-                session, part.id, part.attempt, token, found, now=self.now
-            ).sha
+            return attempts.resolved(session, part.id, part.attempt, token, found).sha
 
     def beat(self, part: Part, token: str = "t" * 16) -> bool:
         with self.database.write() as session:
             return attempts.heartbeat(
-                session, part.id, part.attempt, token, phase=Phase.BUILDING,
-                now=self.now, lease=LEASE,
+                session,
+                part.id,
+                part.attempt,
+                token,
+                phase=Phase.BUILDING,
+                now=self.now,
+                lease=LEASE,
             )
 
-    def publish(
-        self, part: Part, digest: str = DIGEST, token: str = "t" * 16
-    ) -> PublishAnswer:
+    def publish(self, part: Part, digest: str = DIGEST, token: str = "t" * 16) -> PublishAnswer:
         with self.database.write() as session:
             image = Publish(digest=digest, size=1000)
             return attempts.publish(session, part.id, part.attempt, token, image, now=self.now)
@@ -211,7 +211,7 @@ class World:
         reason: Reason | None = None,
         token: str = "t" * 16,
     ) -> BuildStatus:
-        report = Finish(outcome=outcome, reason=reason)
+        report = Finish(outcome=outcome, reason=reason, phases={"build": 1.0})
         with self.database.write() as session:
             return attempts.finish(
                 session, part.id, part.attempt, token, report, now=self.now, limits=self.limits
@@ -220,8 +220,13 @@ class World:
     def hand_back(self, part: Part, token: str = "t" * 16) -> BuildStatus:
         with self.database.write() as session:
             return attempts.hand_back(
-                session, part.id, part.attempt, token, message="drain",
-                now=self.now, limits=self.limits,
+                session,
+                part.id,
+                part.attempt,
+                token,
+                message="drain",
+                now=self.now,
+                limits=self.limits,
             )
 
     def succeed(self, worker: Worker, build_id: int, sha: str = SHA, digest: str = DIGEST) -> Part:

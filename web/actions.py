@@ -79,7 +79,7 @@ def _record(
         fingerprint = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
         build = _replayed(session, principal, key, fingerprint, now=now) if key else None
         if build is None:
-            build = builds.request(session, wanted, trigger=trigger, now=now)
+            build = builds.request(session, wanted, trigger=trigger, now=now, trust=principal.zone)
             if key:
                 session.add(
                     IdempotencyKey(

@@ -76,7 +76,9 @@ def remove_project(name: str) -> Response:
     """Forget a project with its history; 409 while a build of it is not over."""
     auth.require("admin")
     with services().database.write() as session:
-        projects.remove(session, name)
+        logs = projects.remove(session, name)
+    for part_id, attempt in logs:
+        services().logs.remove(part_id, attempt)
     return Response(status=204)
 
 

@@ -23,6 +23,7 @@ from web.reading import body, choices, identifier, known_parameters, short_text,
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 
 _PAGE = 20
+_BLOCK = 64 * 1024
 _MAX_LINES = 2**31 - 1
 
 
@@ -97,7 +98,7 @@ def get_log(build_id: str) -> Response:
     if source is not None:
         lines = services().logs.lines(*source, first=first, last=last)
     return Response(
-        lines,
+        _in_blocks(lines),
         mimetype="text/plain",
         headers={"Content-Disposition": f'inline; filename="build-{identifier(build_id)}.log"'},
     )
@@ -137,6 +138,17 @@ def answer_list(views: Sequence[BaseModel]) -> Response:
     """A whole list as JSON, in the shape that every list has."""
     items = ",".join(view.model_dump_json() for view in views)
     return Response(f'{{"items":[{items}],"next_cursor":null}}', mimetype="application/json")
+
+
+def _in_blocks(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines in larger pieces: the server handles each piece on its own."""
+    block = b""
+    for line in lines:
+        block += line
+        if len(block) >= _BLOCK:
+            yield block
+            block = b""
+    yield block
 
 
 def _idempotency_key() -> str | None:

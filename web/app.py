@@ -7,6 +7,7 @@ import threading
 
 import structlog
 from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
 
 from farm import db, sweep
 from farm.db import Database
@@ -15,7 +16,7 @@ from farm.logs import LogStore
 from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.wakeups import Wakeups
-from web import admin_api, api, errors, headers, operations, pages, render, worker_api
+from web import admin_api, api, dist, errors, headers, operations, pages, render, worker_api
 from web.context import EXTENSION, Services
 from web.live import LiveHub
 from web.reading import MAX_BODY
@@ -36,7 +37,7 @@ def create_app(settings: Settings) -> Flask:
     headers.install(app)
     errors.install(app)
     render.install(app)
-    for module in (api, admin_api, worker_api, operations, pages):
+    for module in (api, admin_api, worker_api, dist, operations, pages):
         app.register_blueprint(module.blueprint)
     return app
 
@@ -74,6 +75,6 @@ class Presence:
             try:
                 with self._database.write() as session:
                     sweep.record_web_up(session, self._holder, now=db.now(session))
-            except Unavailable as exc:
-                log.warning("presence_not_recorded", error=str(exc.__cause__)[:200])
+            except (Unavailable, SQLAlchemyError) as exc:  # whatever it is, say so again soon
+                log.warning("presence_not_recorded", error=type(exc).__name__)
             self._stop.wait(_UP_EVERY_S)

@@ -6,6 +6,8 @@ from typing import Final
 
 from flask import Flask, Response, request
 
+from web import sessions
+
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -34,7 +36,7 @@ def secure(response: Response) -> Response:
     """Add the headers; what a view has set itself about caching stands."""
     for name, value in _ALWAYS.items():
         response.headers[name] = value
-    if request.is_secure:
+    if sessions.is_https():
         response.headers["Strict-Transport-Security"] = HSTS
     if request.endpoint == "static":
         # A page names a static file with the hash of its content; other names are asked again.

@@ -8,6 +8,7 @@ process of the host shares; Redis only says when to look (docs/adr/0002).
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import threading
@@ -58,7 +59,9 @@ def follow(build_id: int, last_id: str | None) -> Response:
     farm = services()
     reader = _resumed(last_id)
     with farm.database.read() as session:
-        history.get(session, build_id, base_url="")  # NotFound before the stream begins
+        build = history.get(session, build_id, base_url="")  # NotFound before the stream begins
+    if reader.part_id not in {part.id for part in build.parts}:
+        reader = _Reader(event=reader.event)  # an id of another build: nothing of that one
     wake = farm.live.join(build_id)  # TooManyReaders before the stream begins
 
     def frames() -> Iterator[str]:
@@ -86,8 +89,12 @@ def _frames(farm: Services, build_id: int, reader: _Reader, wake: threading.Even
     said = time.monotonic()
     while True:
         wake.clear()
+        # Measured before the database is read: a line never comes before its step.
+        upto = farm.logs.size(reader.part_id, reader.attempt)
         build, steps, source = _look(farm, build_id)
-        for frame in _news(farm, reader, build, steps, source):
+        if source not in (None, (reader.part_id, reader.attempt)):
+            wake.set()  # another attempt's log begins: look at once again
+        for frame in _news(farm, reader, build, steps, source, upto=upto):
             said = time.monotonic()
             yield frame
         if build.finished:
@@ -117,11 +124,15 @@ def _news(
     build: BuildView,
     steps: list[StepView],
     source: tuple[int, int] | None,
+    *,
+    upto: int,
 ) -> Iterator[str]:
     """What this reader has not seen: the status, steps, then the log up to its end."""
     if source is not None and source != (reader.part_id, reader.attempt):
+        if source[0] == reader.part_id:
+            yield from _log(farm, reader)  # what the attempt before said last
         reader.part_id, reader.attempt = source
-        reader.offset, reader.steps = 0, {}
+        reader.offset, reader.steps, upto = 0, {}, 0
     status = build.model_dump_json()
     if status != reader.status and not build.finished:
         reader.status = status
@@ -131,18 +142,33 @@ def _news(
         if reader.steps.get(step.number) != text:
             reader.steps[step.number] = text
             yield reader.frame("step", text)
-    yield from _log(farm, reader, whole=build.finished)
+    yield from _log(farm, reader, upto=None if build.finished else upto)
 
 
-def _log(farm: Services, reader: _Reader, *, whole: bool) -> Iterator[str]:
-    """Whole lines as they come; at the end also what has no line end."""
+def _log(farm: Services, reader: _Reader, *, upto: int | None = None) -> Iterator[str]:
+    """Whole lines up to an offset; without one all there is, also what has no line end."""
     if not reader.part_id:
         return
-    while data := farm.logs.read(reader.part_id, reader.attempt, reader.offset, _CHUNK):
+    while data := farm.logs.read(
+        reader.part_id, reader.attempt, reader.offset, _room(reader.offset, upto)
+    ):
         end = data.rfind(b"\n") + 1
-        if not end and not (whole or len(data) == _CHUNK):
+        if not end and upto is not None and len(data) < _CHUNK:
             return
-        data = data[:end] if end else data
+        data = data[: end or _letters_end(data)]
         reader.offset += len(data)
         text = data.decode("utf-8", "replace")
         yield reader.frame("log", json.dumps({"text": text}, ensure_ascii=False))
+
+
+def _room(offset: int, upto: int | None) -> int:
+    return _CHUNK if upto is None else max(0, min(_CHUNK, upto - offset))
+
+
+def _letters_end(data: bytes) -> int:
+    """Where the last whole letter of a piece ends; the next piece begins there."""
+    if len(data) < _CHUNK:
+        return len(data)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return len(data) - len(decoder.getstate()[0])

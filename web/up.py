@@ -186,7 +186,7 @@ def _prepare(settings: Settings, environment: Mapping[str, str], *, with_worker:
     try:
         with database.write() as session:
             now = db.now(session)
-            if not access.has_admin(session):
+            if not access.has_admin(session, now=now):
                 token = access.create_token(session, name="first admin", scopes=["admin"], now=now)
                 save_context(CONTEXT, environment[variable_of("url")], token)
                 click.echo(f"The first admin token, shown once: {token}")

@@ -7,35 +7,15 @@ one that git is told to use: a second lookup could answer differently.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from farm.errors import AttemptError
+from farm.guard import is_global
 from farm.reasons import Reason
-
-_SPECIAL = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "64:ff9b::/96",  # NAT64 and 6to4 wrap any IPv4 address, and Python calls them global
-        "64:ff9b:1::/48",
-        "2002::/16",
-        "168.63.129.16/32",  # a cloud's host, though global by its number
-        "192.0.0.0/24",
-    )
-)
-
-
-def is_public(address: str) -> bool:
-    """Whether an address belongs to the internet at large."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    # `is_global` and not `not is_private`: 100.64/10 is neither.
-    if not ip.is_global or ip.is_multicast:
-        return False
-    return not any(ip.version == network.version and ip in network for network in _SPECIAL)
 
 
 @dataclass(frozen=True)
@@ -66,9 +46,40 @@ def check_host(repository: str) -> Pin | None:
             Reason.REPOSITORY_UNAVAILABLE, f"there is no address for the git server {host}"
         ) from exc
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not all(is_public(address) for address in addresses):
+    if not all(is_global(ip_address(address.partition("%")[0])) for address in addresses):
         raise AttemptError(
             Reason.CONFIGURATION_INVALID,
             f"the git server {host} has a private address, which this worker may not call",
         )
     return None if host in addresses else Pin(host, port, addresses)
+
+
+def goes_through_proxy(repository: str, environment: Mapping[str, str]) -> bool:
+    """Whether git reaches this clone URL over a proxy, which then resolves the name itself.
+
+    Never for an address: that can be checked without resolving anything.
+    """
+    url = urlsplit(repository)
+    host = url.hostname or ""
+    named = [f"{url.scheme}_proxy", "all_proxy"]
+    if not any(environment.get(name) or environment.get(name.upper()) for name in named):
+        return False
+    return not (_is_address(host) or _is_exempt(host, environment))
+
+
+def _is_exempt(host: str, environment: Mapping[str, str]) -> bool:
+    """As curl reads NO_PROXY: names, and all that lies below them."""
+    exempt = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    for entry in exempt.lower().replace(",", " ").split():
+        name = entry.partition(":")[0].strip(".")
+        if name == "*" or f".{host.rstrip('.')}".endswith(f".{name}"):
+            return True
+    return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -25,15 +25,9 @@ from farm.protocol import PROTOCOL, CheckedIn, Enrolment
 from farm.settings import Settings, process_environment
 from workers import control as control_module
 from workers import tasks
+from workers.answers import ControlRefused, NotEnrolled
 from workers.caretaker import Caretaker, CheckIns
-from workers.control import (
-    LONGEST_RETRY_S,
-    Control,
-    ControlRefused,
-    NotEnrolled,
-    enrol,
-    insist,
-)
+from workers.control import LONGEST_RETRY_S, Control, enrol, insist
 from workers.engine import Engine
 from workers.git import Git
 from workers.identity import Identity
@@ -60,7 +54,8 @@ def run(settings: Settings) -> int:
     engine = Engine(environment)
     spool = Spool(layout.spool)
     spool.prepare()
-    Git(layout.home, insecure_ok=settings.insecure_ok, own_environment=environment).prepare()
+    git = Git(layout.home, insecure_ok=settings.insecure_ok, own_environment=environment)
+    git.prepare()
 
     control, check_ins = _join(settings, layout, engine)
     janitor = Janitor(layout.tmp, spool)
@@ -71,7 +66,13 @@ def run(settings: Settings) -> int:
 
     shutdown = Shutdown(settings.drain_s)
     caretaker = Caretaker(
-        check_ins, janitor, spool, control, first=first, restart=_stop_this_process
+        check_ins,
+        janitor,
+        spool,
+        control,
+        first=first,
+        restart=_stop_this_process,
+        tidy=git.tidy,
     )
     shutdown.on_begin = caretaker.stopping
     process = PoolProcess(

@@ -13,6 +13,7 @@ import os
 import re
 import selectors
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +25,7 @@ from farm.protocol import DIGEST_PATTERN, StepReport
 from farm.reasons import Reason
 from farm.spec import BuildSpec
 from workers.attemptdir import AttemptDir
-from workers.diagnosis import diagnose
+from workers.diagnosis import NO_SPACE, diagnose
 from workers.process import Child
 from workers.rawjson import Decoder, Report
 from workers.steps import Progress
@@ -39,6 +40,7 @@ PLUGIN_FOLDERS = (
 READ_BYTES = 256 * 1024
 SETTLE_S = 0.1
 """How long the end of a step may wait for a sign that it started again."""
+LOOK_AGAIN_S = 0.5
 TEXT_LINES = 200
 """How many lines outside every step are kept to tell why a build failed."""
 
@@ -158,8 +160,11 @@ def environment(folder: AttemptDir, own: Mapping[str, str]) -> dict[str, str]:
 class Buildx:
     """Runs builds on the engine that the worker's environment names."""
 
-    def __init__(self, own_environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, own_environment: Mapping[str, str], *, disk_is_full: Callable[[], bool]
+    ) -> None:
         self._own = own_environment
+        self._disk_is_full = disk_is_full
 
     def build(
         self,
@@ -176,7 +181,8 @@ class Buildx:
         Raises AttemptError with the reason, or what `stop` says. Lines and steps come
         masked, from the calling thread.
         """
-        progress = Progress(on_line=on_line, on_step=on_step, patterns=patterns)
+        disk = DiskWatch(self._disk_is_full)
+        progress = Progress(on_line=disk.listening(on_line), on_step=on_step, patterns=patterns)
         metadata = folder.new_metadata_file()
         command = [
             str(plugin_path(self._own.get("HOME", "/root"))),
@@ -191,8 +197,33 @@ class Buildx:
             code = child.wait()
         stop.check()
         if code != 0:
-            raise diagnose(code, progress.steps, text)
+            raise diagnose(code, progress.steps, text, disk_was_full=disk.was_full)
         return Built(_digest(metadata))
+
+
+class DiskWatch:
+    """Looks at the disk when a step says that it is full: later, the step's files are gone."""
+
+    def __init__(self, is_full: Callable[[], bool]) -> None:
+        self._is_full = is_full
+        self._looked_at = 0.0
+        self.was_full = False
+
+    def listening(self, on_line: Callable[[str], None]) -> Callable[[str], None]:
+        """The same, and it looks out for the words."""
+
+        def heard(line: str) -> None:
+            on_line(line)
+            if not self.was_full and NO_SPACE.search(line):
+                self._look()
+
+        return heard
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_AGAIN_S:  # a step may say it a million times
+            self._looked_at = now
+            self.was_full = self._is_full()
 
 
 def _follow(child: Child, progress: Progress) -> list[str]:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import structlog
 
 from farm import __version__
-from farm.errors import SettingsError
+from farm.errors import FarmError, SettingsError
 from farm.protocol import PROTOCOL, CheckedIn, CheckIn
-from workers.control import Control, ControlRefused, ControlSilent, NotEnrolled
+from workers.answers import ControlRefused, ControlSilent, NotEnrolled
+from workers.control import Control
 from workers.engine import Engine, disk_of
 from workers.janitor import Janitor
 from workers.spool import Spool
@@ -20,6 +21,7 @@ from workers.toolbox import Layout
 log = structlog.get_logger()
 
 CHORES_S = 1.0
+TIDY_S = 600.0
 
 
 class CheckIns:
@@ -75,7 +77,9 @@ class CheckIns:
 
 
 class Caretaker:
-    """Two threads: a slow control plane must not hold the janitor, nor a long log a check-in."""
+    """Three threads: a slow control plane must not hold the janitor, nor a long log a check-in,
+    nor a large mirror either.
+    """
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class Caretaker:
         *,
         first: CheckedIn,
         restart: Callable[[], None],
+        tidy: Callable[[], None],
     ) -> None:
         self._check_ins = check_ins
         self._janitor = janitor
@@ -93,10 +98,12 @@ class Caretaker:
         self._control = control
         self._first = first
         self._restart = restart
+        self._tidy = tidy
         self._hurry = threading.Event()
         self._threads = [
             threading.Thread(target=self._check_in, name="check-in", daemon=True),
             threading.Thread(target=self._do_chores, name="chores", daemon=True),
+            threading.Thread(target=self._tidy_mirrors, name="mirrors", daemon=True),
         ]
 
     def start(self) -> None:
@@ -132,3 +139,11 @@ class Caretaker:
             except OSError as exc:  # a full disk, for instance: it may be better next time
                 log.warning("chores_failed", error=str(exc))
             time.sleep(CHORES_S)
+
+    def _tidy_mirrors(self) -> None:
+        while True:
+            time.sleep(TIDY_S)
+            try:
+                self._tidy()
+            except (OSError, FarmError) as exc:
+                log.warning("mirrors_not_tidied", error=str(exc))

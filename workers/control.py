@@ -7,16 +7,17 @@ control plane is never a reason to stop a build: only its word is.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.request import getproxies
 
 import httpx
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from farm.errors import FarmError, StaleAttempt
 from farm.protocol import (
     CLAIM_HEADER,
     Carried,
@@ -24,7 +25,6 @@ from farm.protocol import (
     CheckIn,
     ClaimAnswer,
     Commit,
-    DesiredTag,
     Enrolled,
     Enrolment,
     Finish,
@@ -37,38 +37,37 @@ from farm.protocol import (
     Steps,
 )
 from farm.states import Phase
+from workers.answers import ControlSilent, NotEnrolled, error_of, is_ours, parse
 from workers.identity import Identity
 
 log = structlog.get_logger()
-Answer = TypeVar("Answer", bound=BaseModel)
 
-TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+TIMEOUT = httpx.Timeout(15.0, connect=2.0)
+DEAD_AFTER_S = 2
+"""A path that acknowledges nothing for so long is dead: after it the kernel itself would wait
+longer and longer before it tries again, and a stale run would outlive its host's return. A slow
+control plane still acknowledges."""
+LIMITS = httpx.Limits(max_keepalive_connections=8, keepalive_expiry=60.0)
+SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000),
+    # For an answer that is waited for while nothing of ours is on its way.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_S),
+]
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 
 
-class ControlSilent(FarmError):
-    """No answer, or one that says "later" (5xx, 429): the same call may succeed another time."""
-
-
-class ControlRefused(FarmError):
-    """An answer that no repetition will change: the two sides disagree about the protocol."""
-
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(f"the control plane answered {status} {code}")
-        self.status = status
-        self.code = code
-
-
-class NotEnrolled(FarmError):
-    """401: the control plane does not know this worker's token (any more)."""
-
-
 def make_client() -> httpx.Client:
     """Connections to the control plane; one per process, kept open, for all its threads."""
+    direct = None
+    if not getproxies():  # with a transport of ours httpx would look for no proxy
+        direct = httpx.HTTPTransport(limits=LIMITS, socket_options=SOCKET_OPTIONS)
     return httpx.Client(
         timeout=TIMEOUT,
-        limits=httpx.Limits(max_keepalive_connections=8, keepalive_expiry=60.0),
+        limits=LIMITS,
+        transport=direct,
         headers={"User-Agent": "farm-worker"},
     )
 
@@ -79,7 +78,7 @@ def enrol(client: httpx.Client, server: str, token: str, enrolment: Enrolment) -
     Raises ControlSilent, NotEnrolled (the token is wrong or revoked) or ControlRefused.
     """
     answer = _post(client, f"{server}/worker/v1/enrol", token, json=enrolment)
-    return _parse(answer, Enrolled)
+    return parse(answer, Enrolled)
 
 
 class Control:
@@ -101,7 +100,7 @@ class Control:
 
     def check_in(self, facts: CheckIn) -> CheckedIn:
         """Say that the worker lives; raises ControlSilent, NotEnrolled, ControlRefused."""
-        return _parse(self.post("check-in", json=facts), CheckedIn)
+        return parse(self.post("check-in", json=facts), CheckedIn)
 
     def post(
         self,
@@ -155,27 +154,27 @@ class AttemptControl:
 
     def claim(self) -> ClaimAnswer:
         """Take the attempt; the answer is the same for the same claim token."""
-        return _parse(self._post("claim"), ClaimAnswer)
+        return parse(self._post("claim"), ClaimAnswer)
 
     def resolved(self, commit: Resolved) -> Commit:
         """Report the commit that was found; the answer says which one to build."""
-        return _parse(self._post("resolved", json=commit), Commit)
+        return parse(self._post("resolved", json=commit), Commit)
 
     def heartbeat(self, phase: Phase) -> Carried:
         """Keep the lease."""
-        return _parse(self._post("heartbeat", json=Heartbeat(phase=phase)), Carried)
+        return parse(self._post("heartbeat", json=Heartbeat(phase=phase)), Carried)
 
     def steps(self, steps: Steps) -> Carried:
         """Report steps; a step that was reported before is replaced."""
-        return _parse(self._post("steps", json=steps), Carried)
+        return parse(self._post("steps", json=steps), Carried)
 
     def log(self, offset: int, content: bytes) -> LogReceived:
         """Send log bytes; the answer says from where to send on."""
-        return _parse(self._post("log", content=content, offset=offset), LogReceived)
+        return parse(self._post("log", content=content, offset=offset), LogReceived)
 
     def publish(self, image: Publish) -> PublishAnswer:
         """Say that the image is there; the answer says which tags to PUT."""
-        return _parse(self._post("publish", json=image), PublishAnswer)
+        return parse(self._post("publish", json=image), PublishAnswer)
 
     def finish(self, finish: Finish) -> None:
         """Report the end."""
@@ -245,46 +244,6 @@ def _post(
         answer = client.post(url, content=body, headers=sent, params=params)
     except httpx.HTTPError as exc:
         raise ControlSilent(type(exc).__name__) from exc
-    if answer.is_success:
+    if answer.is_success and is_ours(answer):
         return answer
-    raise _error(answer)
-
-
-def _error(answer: httpx.Response) -> FarmError:
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = {}
-    if not isinstance(problem, dict):
-        problem = {}
-    code = str(problem.get("code", ""))
-    if answer.status_code == httpx.codes.CONFLICT and code == StaleAttempt.code:
-        return StaleAttempt("the control plane gave this attempt up", tags=_tags(problem))
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        return NotEnrolled("the control plane does not know this worker's token")
-    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR or answer.status_code in (
-        httpx.codes.TOO_MANY_REQUESTS,
-        httpx.codes.REQUEST_TIMEOUT,
-    ):
-        return ControlSilent(f"status {answer.status_code}")
-    return ControlRefused(answer.status_code, code)
-
-
-def _tags(problem: dict[str, object]) -> list[tuple[str, str | None]]:
-    listed = problem.get("tags")
-    found: list[tuple[str, str | None]] = []
-    for entry in listed if isinstance(listed, list) else ():
-        try:
-            tag = DesiredTag.model_validate(entry)
-        except ValidationError:
-            continue
-        found.append((tag.reference, tag.digest))
-    return found
-
-
-def _parse(answer: httpx.Response, shape: type[Answer]) -> Answer:
-    try:
-        return shape.model_validate_json(answer.content)
-    except ValidationError as exc:
-        # Never the body itself: a claim's answer holds credentials.
-        raise ControlRefused(answer.status_code, f"not a {shape.__name__}") from exc
+    raise error_of(answer)

@@ -19,7 +19,7 @@ MESSAGE_CHARACTERS = 1000
 
 _PROCESS = re.compile(r"^process \".*\" did not complete successfully: (?P<end>.*)\Z", re.DOTALL)
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
-_NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
+NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,16 @@ _EXCERPT = re.compile(r"^\S+:\d+$")
 """The heading of buildx's excerpt: `Dockerfile:3`."""
 
 
-def diagnose(exit_code: int, steps: Sequence[Step], text: Sequence[str]) -> AttemptError:
-    """The reason and a one-line message, from steps and the plain text beside them."""
+def diagnose(
+    exit_code: int, steps: Sequence[Step], text: Sequence[str], *, disk_was_full: bool = False
+) -> AttemptError:
+    """The reason and a one-line message, from steps and the plain text beside them.
+
+    `disk_was_full`: so the worker found when a step said it; a step alone is not believed.
+    """
     said = _last_error(text)
     if failed := _failed_step(steps):
-        return _of_step(failed, said)
+        return _of_step(failed, said, disk_was_full=disk_was_full)
     if reason := _of_text(text, said):
         return _error(reason, said)
     if exit_code < 0:
@@ -127,10 +132,11 @@ def _first(rules: Sequence[_Rule], said: str) -> Reason | None:
     return next((rule.reason for rule in rules if rule.pattern.search(said)), None)
 
 
-def _of_step(step: Step, said: str) -> AttemptError:
+def _of_step(step: Step, said: str, *, disk_was_full: bool) -> AttemptError:
     command = _PROCESS.match(step.error)
     if command:
-        return _of_command(step, command["end"])
+        full = disk_was_full and any(NO_SPACE.search(line) for line in step.tail)
+        return _of_command(step, command["end"], full=full)
     reason = _first(_ENGINE, step.error) or _of_kind(step, said)
     return _error(reason, f"{step.name}: {step.error}")
 
@@ -146,11 +152,11 @@ def _of_kind(step: Step, said: str) -> Reason:
     return Reason.STEP_FAILED if step.name.startswith("[") else Reason.UNKNOWN
 
 
-def _of_command(step: Step, end: str) -> AttemptError:
+def _of_command(step: Step, end: str, *, full: bool) -> AttemptError:
     """A RUN that ended with an error; `end` is BuildKit's text after the command's."""
     code = _EXIT_CODE.search(end)
     said = f"exit code {code[1]}" if code else end
-    if _NO_SPACE.search(end) or any(_NO_SPACE.search(line) for line in step.tail):
+    if full or NO_SPACE.search(end):
         return _error(Reason.NO_SPACE, f"{step.name}: {said}, no space left on the worker's disk")
     if "cannot allocate memory" in end or (code and code[1] == "137"):
         return _error(Reason.OUT_OF_MEMORY, f"{step.name}: killed ({said}), most likely for memory")

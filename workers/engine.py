@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform as host
 import re
 import shutil
@@ -22,6 +23,8 @@ from workers.process import tool
 log = structlog.get_logger()
 
 TIMEOUT_S = 10
+NEARLY_FULL = 0.02
+"""The share of a disk, in bytes or in files, below which it is as good as full."""
 _ARCHITECTURES = {
     "x86_64": ("linux/amd64", "linux/386"),
     "aarch64": ("linux/arm64",),
@@ -59,6 +62,7 @@ class Engine:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
         self._tools: dict[str, str] = {}
+        self._data_root: Path | None = None
 
     def facts(self) -> Facts:
         """What the engine is and can; `ok` is False while it does not answer."""
@@ -86,6 +90,15 @@ class Engine:
             data_root=Path(str(info.get("DockerRootDir", "/var/lib/docker"))),
             versions={name: version for name, version in versions.items() if version},
         )
+
+    def disk_is_full(self) -> bool:
+        """Whether the disk of the engine's data is nearly full; False where it cannot be seen."""
+        if self._data_root is None:
+            self._data_root = self.facts().data_root
+        try:
+            return self._data_root is not None and is_nearly_full(os.statvfs(self._data_root))
+        except OSError:  # an engine on another host
+            return False
 
     def image_size(self, name: str) -> int | None:
         """The bytes of an image in the engine; None if it is not there."""
@@ -137,6 +150,11 @@ class _Closing:
 
     def __exit__(self, *_: object) -> None:
         self._docker.close()
+
+
+def is_nearly_full(disk: os.statvfs_result) -> bool:
+    """Whether a file system is as good as full, in bytes or in files."""
+    return disk.f_bavail < disk.f_blocks * NEARLY_FULL or disk.f_favail < disk.f_files * NEARLY_FULL
 
 
 def disk_of(facts: Facts, fallback: Path) -> tuple[int, int]:

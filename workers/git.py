@@ -8,30 +8,28 @@ argument lists, and a config that no repository and no user of this host can cha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from farm.errors import AttemptError, FarmError
 from farm.protocol import GitCredential
 from farm.reasons import Reason
-from farm.references import normal_repository
 from workers import giterrors, source
-from workers.address import check_host
+from workers.address import check_host, goes_through_proxy
 from workers.attemptdir import AttemptDir, remove_tree
 from workers.gitcall import CONFIG, PASSED_ON, GitCall
-from workers.process import STANDARD_PATH, Child, tool
+from workers.mirrors import FetchGuard, Mirrors, drop_partial
+from workers.process import STANDARD_PATH, Child, Ended, tail_of, tool
 from workers.stop import Stop
 
 KEPT_REFS = 64
 """Tips that a mirror keeps, by a hash of their ref's name: without any, every fetch would be a
 full one; with one for every pull request, fetches slow down (measured: 105 ms to 165 ms)."""
-LOCK_POLL_S = 0.05
+LATEST_DATE = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
 
 ASKPASS = """#!/bin/sh
 # Answers git's question for a user name or a password from a private file.
@@ -41,10 +39,6 @@ Username*) printf '%s\\n' "$username" ;;
 *) printf '%s\\n' "$password" ;;
 esac
 """
-
-MIRROR_ATTRIBUTES = "* -export-ignore -export-subst -filter\n"
-"""What a repository's own .gitattributes could leave out of, or write into, an archive: a
-checkout has neither, and an image must hold what a checkout does."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,8 @@ class FetchOrder:
     """The commit that somebody named; it must be the fetched tip or an ancestor of it."""
     name: str
     """`<part>.<attempt>`: names the mirror's temporary ref."""
+    trusted_host: bool = False
+    """An admin registered the repository: its host may have a private address."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,14 @@ class Git:
     def __init__(
         self, home: Path, *, insecure_ok: bool, own_environment: Mapping[str, str]
     ) -> None:
-        self._mirrors = home / "mirrors"
+        self._mirrors = Mirrors(home / "mirrors")
         self._askpass = home / "askpass"
         self._insecure_ok = insecure_ok
         self._passed_on = {k: v for k, v in own_environment.items() if k in PASSED_ON}
 
     def prepare(self) -> None:
         """Make the folders and the askpass helper; once, before any attempt."""
-        self._mirrors.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._mirrors.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Not in the attempt's folder: tmpfs is often mounted noexec.
         fresh = self._askpass.with_suffix(".new")
         fresh.write_text(ASKPASS, encoding="ascii")
@@ -101,14 +97,14 @@ class Git:
         """
         call = GitCall(
             self._environment(order.repository, credential, folder),
-            (*CONFIG, *self._config_for(order.repository)),
+            (*CONFIG, *self._config_for(order)),
             folder.empty,
             stop,
         )
-        mirror = self._mirrors / _mirror_name(order.repository)
-        with _locked(mirror.with_suffix(".lock"), stop):
+        mirror = self._mirrors.path_of(order.repository)
+        with self._mirrors.locked(mirror, stop):
             if not (mirror / "HEAD").exists():
-                _make_mirror(call, mirror)
+                self._mirrors.make(call, mirror)
             temporary = f"refs/farm/{order.name}"
             _fetch_ref(call, mirror, order, temporary)
         with _forgetting(call, mirror, temporary):
@@ -136,32 +132,48 @@ class Git:
         self._keep_tip(call, fetched)
         return folder.source
 
+    def tidy(self) -> None:
+        """Keep the mirrors small; raises OSError or FarmError, and may be repeated."""
+        folder = self._mirrors.folder
+        config = (*CONFIG, "pack.threads=1")  # the cores are the builds'
+        self._mirrors.tidy(GitCall(self._own_environment(folder), config, folder, Stop()))
+
     def _keep_tip(self, call: GitCall, fetched: Fetched) -> None:
         update = f"update {fetched.kept_as} {fetched.sha}\ndelete {fetched.ref}\n"
         call.git(fetched.mirror, "update-ref", "--stdin", stdin=update.encode())
 
-    def _config_for(self, repository: str) -> tuple[str, ...]:
-        scheme = urlsplit(repository).scheme
+    def _config_for(self, order: FetchOrder) -> tuple[str, ...]:
+        scheme = urlsplit(order.repository).scheme
         if scheme != "https" and not (scheme == "http" and self._insecure_ok):
             raise AttemptError(Reason.CONFIGURATION_INVALID, "this worker fetches over https only")
         config: tuple[str, ...] = (f"protocol.{scheme}.allow=always",)
-        proxied = any(name.lower().endswith("_proxy") for name in self._passed_on)
-        if not self._insecure_ok and not proxied:
-            pin = check_host(repository)
+        trusted = order.trusted_host or self._insecure_ok
+        if not trusted and not goes_through_proxy(order.repository, self._passed_on):
+            pin = check_host(order.repository)
             config += (f"http.curloptResolve={pin}",) if pin else ()
         return config
 
     def _environment(
         self, repository: str, credential: GitCredential | None, folder: AttemptDir
     ) -> dict[str, str]:
-        env = {
+        env = self._own_environment(folder.empty)
+        env["GIT_ALLOW_PROTOCOL"] = urlsplit(repository).scheme or "none"
+        if credential is not None:
+            path = folder.git_credential
+            if not path.exists():
+                folder.write_git_credential(credential.username, credential.password)
+            env |= {"GIT_ASKPASS": str(self._askpass), "FARM_GIT_CREDENTIAL": str(path)}
+        return env
+
+    def _own_environment(self, home: Path) -> dict[str, str]:
+        return {
             **self._passed_on,
             "PATH": STANDARD_PATH,
-            "HOME": str(folder.empty),
+            "HOME": str(home),
             "LC_ALL": "C",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_ALLOW_PROTOCOL": urlsplit(repository).scheme or "none",
+            "GIT_ALLOW_PROTOCOL": "none",
             "GIT_PROTOCOL_FROM_USER": "0",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_LFS_SKIP_SMUDGE": "1",
@@ -169,12 +181,6 @@ class Git:
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_OPTIONAL_LOCKS": "0",
         }
-        if credential is not None:
-            path = folder.git_credential
-            if not path.exists():
-                folder.write_git_credential(credential.username, credential.password)
-            env |= {"GIT_ASKPASS": str(self._askpass), "FARM_GIT_CREDENTIAL": str(path)}
-        return env
 
 
 @contextlib.contextmanager
@@ -188,35 +194,19 @@ def _forgetting(call: GitCall, mirror: Path, ref: str) -> Iterator[None]:
         raise
 
 
-def _mirror_name(repository: str) -> str:
-    return hashlib.sha256(normal_repository(repository).encode()).hexdigest()[:32]
-
-
-@contextlib.contextmanager
-def _locked(path: Path, stop: Stop) -> Iterator[None]:
-    """One fetch of a mirror at a time: a second one would download the same again."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _fetch(
+    call: GitCall, mirror: Path, refspec: str, order: FetchOrder, guard: FetchGuard
+) -> Ended:
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                stop.wait(LOCK_POLL_S)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _make_mirror(call: GitCall, mirror: Path) -> None:
-    fresh = mirror.with_suffix(".new")
-    remove_tree(fresh)
-    ended = call.git(fresh, "init", "--quiet", "--bare", "--template=")
-    if ended.code != 0:
-        raise giterrors.explain(ended.err)
-    (fresh / "info").mkdir(exist_ok=True)
-    (fresh / "info" / "attributes").write_text(MIRROR_ATTRIBUTES, encoding="ascii")
-    fresh.rename(mirror)
+        return call.git(
+            mirror,
+            *("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"),
+            *("--end-of-options", order.repository, refspec),
+            watch=guard.watching,
+        )
+    except FarmError:
+        drop_partial(mirror)  # told to stop
+        raise
 
 
 def _fetch_ref(call: GitCall, mirror: Path, order: FetchOrder, temporary: str) -> None:
@@ -225,13 +215,14 @@ def _fetch_ref(call: GitCall, mirror: Path, order: FetchOrder, temporary: str) -
     short = name != "HEAD" and not name.startswith("refs/")
     wanted = [f"refs/heads/{name}", f"refs/tags/{name}"] if short else [name]
     for last, ref in ((ref == wanted[-1], ref) for ref in wanted):
-        ended = call.git(
-            mirror,
-            *("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"),
-            *("--end-of-options", order.repository, f"+{ref}:{temporary}"),
-        )
+        guard = FetchGuard(mirror)
+        ended = _fetch(call, mirror, f"+{ref}:{temporary}", order, guard)
         if ended.code == 0:
             return
+        refusal = guard.refusal()
+        drop_partial(mirror)
+        if refusal is not None:
+            raise refusal
         error = giterrors.explain(ended.err, ref=order.git_ref)
         if error.reason is not Reason.REF_NOT_FOUND or last:
             if giterrors.is_corrupt(ended.err):
@@ -250,11 +241,17 @@ def _commit(call: GitCall, mirror: Path, ref: str, named: str | None) -> tuple[s
     wanted = f"{named or ref}^{{commit}}"
     # Not `show`: even with --no-patch it walks a root commit's whole tree, and a tree of
     # 10^8 names never ends (seen).
-    ended = call.git(mirror, "log", "-1", "--format=%H %cI", "--end-of-options", wanted)
-    sha, _, date = ended.out.strip().partition(" ")
-    if ended.code != 0 or not date:
+    ended = call.git(mirror, "log", "-1", "--format=%H %ct", "--end-of-options", wanted)
+    sha, _, seconds = ended.out.strip().partition(" ")
+    if ended.code != 0 or not sha:
         raise AttemptError(Reason.REF_NOT_FOUND, "the ref does not point to a commit")
-    return sha, datetime.fromisoformat(date)
+    return sha, _moment(seconds)
+
+
+def _moment(seconds: str) -> datetime:
+    """A commit's date, which is whatever its author wrote: kept within what a label can say."""
+    found = int(seconds) if seconds.isascii() and seconds.isdigit() else 0
+    return datetime.fromtimestamp(min(found, LATEST_DATE), UTC)
 
 
 def _unpack(call: GitCall, archive: Child, target: Path) -> None:
@@ -266,7 +263,10 @@ def _unpack(call: GitCall, archive: Child, target: Path) -> None:
         cwd=call.cwd,
         stdin=archive.process.stdout,
     ) as tar:
-        said = tar.process.stderr.read() if tar.process.stderr else b""
+        if archive.process.stdout is not None:
+            # tar's alone from here: when tar ends early, git's next write fails.
+            archive.process.stdout.close()
+        said = tail_of(tar.process.stderr)
         code = tar.wait()
     ended = archive.wait()
     call.stop.check()

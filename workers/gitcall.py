@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +64,26 @@ class GitCall:
         options = [option for entry in self.config for option in ("-c", entry)]
         return [tool("git"), f"--git-dir={mirror}", "--no-pager", *options, *command]
 
-    def git(self, mirror: Path, *command: str, stdin: bytes = b"") -> Ended:
-        """Run to the end; raises what `stop` says if it was asked to."""
+    def git(
+        self,
+        mirror: Path,
+        *command: str,
+        stdin: bytes = b"",
+        watch: Callable[[Child], contextlib.AbstractContextManager[object]] = nullcontext,
+    ) -> Ended:
+        """Run to the end; raises what `stop` says if it was asked to. `watch` may end it too."""
+
+        @contextlib.contextmanager
+        def watching(child: Child) -> Iterator[None]:
+            with self.stop.watching(child), watch(child):
+                yield
+
         ended = run(
             self._arguments(mirror, *command),
             env=self.env,
             cwd=self.cwd,
             stdin=stdin,
-            on_start=self.stop.watching,
+            on_start=watching,
         )
         self.stop.check()
         return ended

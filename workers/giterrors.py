@@ -34,6 +34,10 @@ _TABLE: tuple[tuple[str, Reason], ...] = (
         Reason.REPOSITORY_UNAVAILABLE,
     ),
 )
+_REMOTE = re.compile(
+    r"not found|denied|forbidden|unauthori[sz]ed|authenticat|credentials", re.IGNORECASE
+)
+"""What a server says over git (`remote: …`): its word alone never means more than "no"."""
 _TRANSLATED = tuple((re.compile(pattern, re.IGNORECASE), reason) for pattern, reason in _TABLE)
 _CORRUPT = re.compile(
     r"not a git repository|bad object|object file .* is empty|loose object|bad config"
@@ -44,11 +48,15 @@ _CORRUPT = re.compile(
 
 def explain(stderr: str, *, ref: str = "") -> AttemptError:
     """The reason for a failed git command, with the line of it that says most."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    lines = _own_lines(stderr)
     for pattern, reason in _TRANSLATED:
         for line in lines:
             if pattern.search(line):
                 return AttemptError(reason, _sentence(reason, line, ref))
+    for line in _remote_lines(stderr):
+        if _REMOTE.search(line):
+            reason = Reason.REPOSITORY_UNAUTHORIZED
+            return AttemptError(reason, _sentence(reason, line, ref))
     seen = lines[-1] if lines else "git ended without a word"
     if is_corrupt(stderr):
         return AttemptError(
@@ -59,7 +67,19 @@ def explain(stderr: str, *, ref: str = "") -> AttemptError:
 
 def is_corrupt(stderr: str) -> bool:
     """Whether the mirror itself is damaged, so that it has to be made anew."""
-    return bool(_CORRUPT.search(stderr))
+    return any(map(_CORRUPT.search, _own_lines(stderr)))
+
+
+def _own_lines(stderr: str) -> list[str]:
+    """What git itself says."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    return [line for line in lines if line and not line.startswith("remote:")]
+
+
+def _remote_lines(stderr: str) -> list[str]:
+    """What the server says: git puts its mark before every line of it."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    return [line for line in lines if line.startswith("remote:")]
 
 
 def _sentence(reason: Reason, line: str, ref: str) -> str:

@@ -37,6 +37,8 @@ class Janitor:
 
     def sweep(self) -> None:
         """Remove what nobody holds."""
+        # Before the folders: the log of an attempt that begins meanwhile is not among them.
+        logs = self._spool.logs()
         in_use: set[str] = set()
         for folder in self._tmp.iterdir() if self._tmp.is_dir() else ():
             if self._is_abandoned(folder):
@@ -46,7 +48,7 @@ class Janitor:
                 log.warning("leftover_removed", attempt=folder.name)
             else:
                 in_use.add(".".join(folder.name.split(".")[:2]))
-        self._spool.drop_orphans(in_use=in_use)
+        self._spool.drop_orphans(logs, in_use=in_use)
 
     def _report_lost(self, folder: Path) -> None:
         """Say that the attempt is lost: the part need not wait until its lease ends."""

@@ -12,12 +12,14 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
+from typing import Self
 
 import structlog
 
 from farm.errors import StaleAttempt
 from farm.protocol import LOG_CHUNK_BYTES, StepReport, Steps
-from workers.control import AttemptControl, ControlRefused, ControlSilent, NotEnrolled
+from workers.answers import ControlRefused, ControlSilent, NotEnrolled
+from workers.control import AttemptControl
 from workers.stop import Cause, Stop
 
 log = structlog.get_logger()
@@ -75,8 +77,10 @@ class LogFile:
         return os.pread(self._file, LOG_CHUNK_BYTES, offset)
 
     def close(self) -> None:
-        """Close the file; it stays on disk."""
-        os.close(self._file)
+        """Close the file; it stays on disk. Safe to repeat."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _append(self, data: bytes) -> None:
         view = memoryview(data)
@@ -86,7 +90,10 @@ class LogFile:
 
 
 class LogShipper:
-    """Takes lines and steps from the recipe's thread, sends both from its own."""
+    """Takes lines and steps from the recipe's thread, sends both from its own.
+
+    A context manager: however it is left, neither thread nor file stays open.
+    """
 
     def __init__(self, control: AttemptControl, stop: Stop, path: Path, limit: int) -> None:
         self._control = control
@@ -103,9 +110,12 @@ class LogShipper:
         self._void = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
-    def start(self) -> None:
-        """Begin to send."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_thread()
 
     def line(self, text: str) -> None:
         """Add a line, masked and with its prefix. Never waits for the network."""
@@ -147,8 +157,7 @@ class LogShipper:
     def _stop_thread(self) -> None:
         self._ended.set()
         self._news.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
         self._file.close()
 
     def _open(self) -> bool:

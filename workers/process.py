@@ -15,6 +15,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from farm.reasons import Reason
 
 TERM_GRACE_S = 5.0
 """How long a group may take to end by itself before it is killed."""
+KEPT_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -141,9 +144,9 @@ def run(
     stdin: bytes = b"",
     cwd: Path | None = None,
 ) -> Ended:
-    """Run a command with little output to its end.
+    """Run a command to its end; of what it says, the last KEPT_BYTES or a little more.
 
-    `on_start` makes whoever may stop the attempt responsible for the child while it runs.
+    Its input must fit a pipe (64 KiB).     `on_start` makes whoever may stop the attempt responsible for the child while it runs.
     """
     with (
         Child(
@@ -155,6 +158,25 @@ def run(
         ) as child,
         on_start(child),
     ):
-        out, err = child.process.communicate(stdin or None)
+        if child.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                child.process.stdin.write(stdin)
+                child.process.stdin.close()
+        out, err = _tails(child.process.stdout, child.process.stderr)
         code = child.wait()
     return Ended(code, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+def tail_of(stream: IO[bytes] | None) -> bytes:
+    """Read a stream to its end; the last KEPT_BYTES of it at least."""
+    kept = b""
+    while stream is not None and (chunk := os.read(stream.fileno(), READ_BYTES)):
+        kept = kept[-KEPT_BYTES:] + chunk
+    return kept
+
+
+def _tails(out: IO[bytes] | None, err: IO[bytes] | None) -> tuple[bytes, bytes]:
+    """The ends of two streams, read side by side: a child may fill either one first."""
+    with ThreadPoolExecutor(1, thread_name_prefix="stderr") as beside:
+        said = beside.submit(tail_of, err)
+        return tail_of(out), said.result()

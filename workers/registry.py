@@ -6,7 +6,6 @@ plane knows which names a build still owns.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -18,10 +17,12 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from farm.errors import AttemptError
+from farm import guard
+from farm.errors import AttemptError, Invalid
 from farm.protocol import DIGEST_PATTERN, RegistryCredential
 from farm.reasons import Reason
 from farm.references import DOCKER_HUB, ImageReference, parse_image_reference
+from workers.challenge import LOOPBACK, Challenges
 
 DOCKER_HUB_API = "registry-1.docker.io"
 MANIFEST_TYPES = (
@@ -33,8 +34,6 @@ MANIFEST_TYPES = (
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 TRIES_AFTER_S = (0.2, 1.0)
 SAID_CHARACTERS = 200
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
-_LOOPBACK = re.compile(r"^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ class Registries:
         self, client: httpx.Client, logins: Iterable[RegistryCredential], *, insecure_ok: bool
     ) -> None:
         self._client = client
-        self._logins = {login.host: (login.username, login.password) for login in logins}
+        known = {login.host: (login.username, login.password) for login in logins}
+        self._challenges = Challenges(client, known, insecure_ok=insecure_ok)
         self._insecure_ok = insecure_ok
         self._authorization: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
@@ -70,11 +70,12 @@ class Registries:
     def check_push(self, reference: str) -> None:
         """Whether the login may push there: an upload is begun and given up again."""
         image = parse_image_reference(reference)
+        self._check_address(image.registry)
         answer = self._call("POST", image, "blobs/uploads/", actions="pull,push")
         if answer.status_code != httpx.codes.ACCEPTED:
             raise _unexpected(image, answer)
-        place = urljoin(str(answer.request.url), answer.headers.get("Location", ""))
-        if urlsplit(place).netloc == urlsplit(str(answer.request.url)).netloc:
+        place = _place_of(answer)
+        if place is not None:
             # Registries forget an upload by themselves, and not all know DELETE.
             self._call("DELETE", image, place, actions="pull,push")
 
@@ -167,45 +168,44 @@ class Registries:
         answer = self._client.request(method, url, headers=sent, content=content)
         if answer.status_code != httpx.codes.UNAUTHORIZED:
             return answer
-        authorization = self._answer_challenge(answer, scope)
-        if authorization is None:
-            return answer
+        authorization = self._challenges.answer(answer, *scope)
+        if not isinstance(authorization, str):
+            return answer if authorization is None else authorization
         with self._lock:
             self._authorization[scope] = authorization
         return self._client.request(
             method, url, headers={**headers, "Authorization": authorization}, content=content
         )
 
-    def _answer_challenge(self, answer: httpx.Response, scope: tuple[str, str]) -> str | None:
-        """What to send in `Authorization`; None if there is nothing that could help."""
-        registry, wanted = scope
-        login = self._logins.get(registry)
-        kind, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
-        if kind.lower() == "basic":
-            return None if login is None else _basic(*login)
-        fields = dict(_CHALLENGE.findall(rest))
-        realm = fields.get("realm", "")
-        if kind.lower() != "bearer" or not self._may_call(realm):
-            return None
-        params = {"scope": wanted, "service": fields.get("service", "")}
-        token = self._client.get(realm, params=params, auth=login)
-        if not token.is_success:
-            return None
-        body = token.json()
-        return f"Bearer {body.get('token') or body.get('access_token') or ''}"
+    def _check_address(self, registry: str) -> None:
+        """Who submits a build names the registry: it must not lead to what is behind a firewall."""
+        if self._challenges.is_trusted(registry):
+            return
+        host = urlsplit(f"//{registry}").hostname or registry
+        try:
+            guard.check_host(host, field="tags", insecure_ok=self._insecure_ok)
+        except Invalid as exc:
+            raise AttemptError(
+                Reason.CONFIGURATION_INVALID,
+                f"tags: {registry} has a private address; an admin can name it a registry of the"
+                " farm (farm registry login)",
+            ) from exc
 
     def _base(self, registry: str) -> str:
         if registry == DOCKER_HUB:
             return f"https://{DOCKER_HUB_API}"
-        plain = self._insecure_ok and _LOOPBACK.match(registry)
+        plain = self._insecure_ok and LOOPBACK.match(registry)
         return f"{'http' if plain else 'https'}://{registry}"
 
-    def _may_call(self, realm: str) -> bool:
-        return realm.startswith("https://") or (self._insecure_ok and realm.startswith("http://"))
 
-
-def _basic(username: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+def _place_of(answer: httpx.Response) -> str | None:
+    """Where an upload was begun, if that is at the registry itself."""
+    asked = str(answer.request.url)
+    try:
+        place = urljoin(asked, answer.headers.get("Location", ""))
+        return place if urlsplit(place).netloc == urlsplit(asked).netloc else None
+    except ValueError:
+        return None
 
 
 def _raise_common(image: ImageReference, answer: httpx.Response) -> None:
@@ -232,10 +232,14 @@ def _sentence(image: ImageReference, answer: httpx.Response) -> str:
     try:
         errors = answer.json().get("errors") or [{}]
         said = f"{errors[0].get('code', '')} {errors[0].get('message', '')}"
-    except (ValueError, AttributeError, LookupError):
+    except (ValueError, AttributeError, LookupError, TypeError):
         said = answer.text if answer.headers.get("Content-Type", "").startswith("text/") else ""
     said = " ".join(said.split())[:SAID_CHARACTERS]
-    return f"{image.name} answered {answer.status_code}{': ' + said if said else ''}"
+    url = answer.request.url
+    asked = image.name
+    if f"/v2/{image.repository}/" not in url.path:
+        asked = f"{image.registry}: its token server {url.host}"
+    return f"{asked} answered {answer.status_code}{': ' + said if said else ''}"
 
 
 def _of_platform(manifests: list[dict[str, object]], platform: str | None) -> str | None:

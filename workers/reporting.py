@@ -11,8 +11,10 @@ import structlog
 
 from farm.errors import StaleAttempt
 from farm.protocol import Finish
+from farm.reasons import Reason
 from farm.states import Outcome
-from workers.control import AttemptControl, ControlRefused, ControlSilent, NotEnrolled, insist
+from workers.answers import ControlRefused, ControlSilent, NotEnrolled
+from workers.control import AttemptControl, insist
 from workers.logship import LogShipper
 from workers.spool import Spool, Undelivered
 
@@ -30,6 +32,12 @@ class End:
 
     finish: Finish | None
     message: str = ""
+
+
+def fault_of(error: BaseException) -> End:
+    """The end of an attempt that an error of the worker's own broke off."""
+    message = f"an error of the worker's own: {type(error).__name__}"
+    return End(Finish(outcome=Outcome.ERRORED, reason=Reason.WORKER_FAULT, message=message))
 
 
 @dataclass

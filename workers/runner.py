@@ -11,25 +11,27 @@ import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 
 import structlog
 
 from farm.errors import AttemptCancelled, AttemptError, StaleAttempt
-from farm.protocol import ClaimAnswer, Finish, Publish, PublishAnswer, Resolved
+from farm.protocol import ClaimAnswer, Finish, Publish, Resolved
 from farm.reasons import Fault, Reason
 from farm.references import parse_image_reference
 from farm.states import Outcome, Phase
 from workers import source
+from workers.answers import ControlRefused, ControlSilent, NotEnrolled
 from workers.attemptdir import AttemptDir, Claimed
 from workers.buildx import BuildOrder, labels_of
-from workers.control import AttemptControl, ControlRefused, ControlSilent, NotEnrolled, insist
+from workers.control import AttemptControl, insist
 from workers.git import FetchOrder
 from workers.lease import Lease
 from workers.logship import LogShipper
 from workers.masking import mask_text, patterns_of
-from workers.publishing import move_tags
+from workers.publishing import ask_to_publish, move_tags
 from workers.registry import Registries
-from workers.reporting import End, Reporter, Timeline
+from workers.reporting import End, Reporter, Timeline, fault_of
 from workers.stop import HandedBack, Stop
 from workers.toolbox import Toolbox
 
@@ -49,6 +51,7 @@ class Attempt:
         self._control = tools.control.attempt(part, number, secrets.token_hex(16))
         self._reporter = Reporter(self._control, tools.spool)
         self._claimed = False
+        self._reported = False
 
     def carry_out(self) -> None:
         """Run it and report how it ended. Returns quietly when the claim is void."""
@@ -63,26 +66,29 @@ class Attempt:
             AttemptDir.create(
                 tools.tmp, Claimed(control.part, control.number, control.claim_token)
             ) as folder,
-            tools.cancels.watching(control.name, stop),
             Lease(control, stop, heartbeat_s=claim.heartbeat_s, shutdown=tools.shutdown) as lease,
+            tools.cancels.watching(control.name, lease.hurry),
+            LogShipper(control, stop, log_path, claim.log_limit) as shipper,
         ):
-            shipper = LogShipper(control, stop, log_path, claim.log_limit)
-            shipper.start()
-            end = _Recipe(
+            recipe = _Recipe(
                 tools, control, claim, folder=folder, stop=stop, lease=lease, shipper=shipper
-            ).run()
-            folder.forget_credentials()
-            self._reporter.deliver(end, shipper)
+            )
+            try:
+                end = recipe.run()
+            except Exception as exc:
+                self._deliver(fault_of(exc), folder, shipper)  # with the log, up to where it broke
+                raise
+            self._deliver(end, folder, shipper)
+
+    def _deliver(self, end: End | None, folder: AttemptDir, shipper: LogShipper) -> None:
+        folder.forget_credentials()
+        self._reporter.deliver(end, shipper)
+        self._reported = True
 
     def report_fault(self, error: BaseException) -> None:
         """The worker itself failed: say so, so that the part does not wait for its lease."""
-        if self._claimed:
-            finish = Finish(
-                outcome=Outcome.ERRORED,
-                reason=Reason.WORKER_FAULT,
-                message=f"an error of the worker's own: {type(error).__name__}",
-            )
-            self._reporter.report(End(finish))
+        if self._claimed and not self._reported:
+            self._reporter.report(fault_of(error))
 
     def _claim(self) -> ClaimAnswer | None:
         try:
@@ -181,7 +187,9 @@ class _Recipe:
         """Fetch, agree on the commit, export; the registry's word comes meanwhile."""
         spec, stop = self._spec, self._stop
         name = f"{self._control.name}.{self._control.claim_token[:8]}"
-        wanted = FetchOrder(spec.repository, spec.git_ref, self._claim.sha, name)
+        wanted = FetchOrder(
+            spec.repository, spec.git_ref, self._claim.sha, name, self._claim.trusted_host
+        )
         self._say(f"fetching {spec.git_ref} of {spec.repository}")
         credential = self._claim.credentials.git
         with self._times.phase("fetch"):
@@ -189,7 +197,7 @@ class _Recipe:
         found = Resolved(sha=fetched.sha, commit_date=fetched.commit_date)
         commit = insist(lambda: self._control.resolved(found), wait=stop.wait)
         if commit.sha != fetched.sha:
-            wanted = FetchOrder(spec.repository, spec.git_ref, commit.sha, name)
+            wanted = replace(wanted, sha=commit.sha)
             fetched = self._tools.git.fetch(wanted, credential, self._folder, stop)
         with self._times.phase("export"):
             export = self._tools.git.export(fetched, self._folder, stop)
@@ -237,18 +245,19 @@ class _Recipe:
 
     def _put_tags(self, digest: str, size: int | None) -> str:
         self._lease.phase = Phase.TAGGING
-
-        def publish() -> PublishAnswer:
-            answer = insist(
-                lambda: self._control.publish(Publish(digest=digest, size=size)),
-                wait=self._stop.wait,
-            )
+        resumed = self._claim.published is not None
+        if resumed:
             self._stop.commit()
-            return answer
-
+        self._stop.check()
+        image = Publish(digest=digest, size=size)
         with self._times.phase("tags"):
             try:
-                tags = move_tags(self._registries, digest, publish)
+                tags = move_tags(
+                    self._registries,
+                    digest,
+                    lambda: ask_to_publish(self._control, image, self._stop),
+                    maybe_moved=self._spec.tags if resumed else (),
+                )
             except ControlRefused as exc:
                 if exc.code == "cancel_requested":
                     raise AttemptCancelled("cancelled before it was published") from exc

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,9 @@ import structlog
 
 from farm.errors import StaleAttempt
 from farm.protocol import LOG_CHUNK_BYTES, Finish, StepReport, Steps
-from workers.control import AttemptControl, Control, ControlRefused, ControlSilent, NotEnrolled
+from workers.answers import ControlRefused, ControlSilent, NotEnrolled
+from workers.control import AttemptControl, Control
+from workers.logship import STEPS_PER_CALL
 
 log = structlog.get_logger()
 
@@ -85,9 +88,13 @@ class Spool:
                 left += 1
         return left
 
-    def drop_orphans(self, *, in_use: set[str]) -> None:
-        """Remove logs of attempts that neither run (`<part>.<attempt>`) nor wait to be sent."""
-        for path in self._folder.glob("*.log"):
+    def logs(self) -> list[Path]:
+        """The logs that are there: of attempts that run, wait to be sent, or are gone."""
+        return list(self._folder.glob("*.log"))
+
+    def drop_orphans(self, logs: Iterable[Path], *, in_use: set[str]) -> None:
+        """Of these logs, remove those whose attempts neither run (`<part>.<attempt>`) nor wait."""
+        for path in logs:
             name = ".".join(path.name.split(".")[:2])
             if name not in in_use and not path.with_suffix(".json").exists():
                 path.unlink(missing_ok=True)
@@ -99,9 +106,7 @@ class Spool:
         """Whether the control plane has it now, or does not want it."""
         attempt = control.attempt(end.part, end.attempt, end.claim)
         try:
-            _send_log(attempt, self.log_path(end.part, end.attempt, end.claim))
-            if end.steps:
-                attempt.steps(Steps(steps=end.steps[:1000]))
+            _send_log_and_steps(attempt, self.log_path(end.part, end.attempt, end.claim), end.steps)
             if end.finish is not None:
                 attempt.finish(end.finish)
             else:
@@ -115,6 +120,19 @@ class Spool:
         else:
             log.info("result_delivered", attempt=attempt.name, verb=end.verb)
         return True
+
+
+def _send_log_and_steps(attempt: AttemptControl, log_path: Path, steps: list[StepReport]) -> None:
+    """Both are worth less than the end: when one is refused, the end goes without it."""
+    try:
+        _send_log(attempt, log_path)
+    except ControlRefused as exc:
+        log.warning("log_refused", attempt=attempt.name, error=str(exc))
+    try:
+        for start in range(0, len(steps), STEPS_PER_CALL):
+            attempt.steps(Steps(steps=steps[start : start + STEPS_PER_CALL]))
+    except ControlRefused as exc:
+        log.warning("steps_refused", attempt=attempt.name, error=str(exc))
 
 
 def _send_log(attempt: AttemptControl, path: Path) -> None:

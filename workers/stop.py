@@ -57,9 +57,12 @@ class Stop:
         self._deadline = time.monotonic() + seconds
 
     def commit(self) -> None:
-        """The build is published: from here only a stale attempt stops it."""
+        """The build is published: only a stale attempt stops it, also if another cause came before."""
         with self._lock:
             self._committed = True
+            if self._cause is not Cause.STALE:
+                self._cause = None
+                self.asked.clear()
 
     def ask(self, cause: Cause) -> None:
         """Stop; the child that runs now is ended. Safe to repeat."""
@@ -69,7 +72,7 @@ class Stop:
             if self._cause is None or cause.value > self._cause.value:
                 self._cause = cause
             child = self._child
-        self.asked.set()
+            self.asked.set()
         if child is not None:
             child.end()
 

@@ -40,8 +40,7 @@ class Layout:
         if base is None:
             base = TMPFS if TMPFS.is_dir() else home
         # Two workers on one host, also of one name in two farms, never share a folder.
-        owner = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]
-        layout = cls(home, base / f"farm-{settings.worker_name}-{owner}")
+        layout = cls(home, base / f"farm-{settings.worker_name}-{owner_of(home)}")
         if set(str(layout.tmp)) & set(',"\n'):
             # buildx reads `--secret id=…,src=<path>` as a line of CSV.
             raise SettingsError("FARM_WORKER_TMP: must not hold commas, quotes or line breaks")
@@ -63,6 +62,11 @@ class Layout:
     def spool(self) -> Path:
         """Undelivered results, and logs."""
         return self.home / "spool"
+
+
+def owner_of(home: Path) -> str:
+    """The end of the name of every folder that the worker at `home` makes elsewhere."""
+    return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,12 @@ def make_toolbox(
 ) -> Toolbox:
     """The toolbox of this process, with connections of its own."""
     control = Control(control_module.make_client(), layout.identity_file)
+    engine = Engine(environment)
     return Toolbox(
         control=control,
         git=Git(layout.home, insecure_ok=settings.insecure_ok, own_environment=environment),
-        buildx=Buildx(environment),
-        engine=Engine(environment),
+        buildx=Buildx(environment, disk_is_full=engine.disk_is_full),
+        engine=engine,
         registry_client=registry_module.make_client(),
         spool=Spool(layout.spool),
         cancels=Cancels(broker_url, control.worker),

@@ -56,7 +56,7 @@ def worker_token(
     else:
         note("Run this on the new host; the token is shown only now:")
         server, token = shlex.quote(api.server), shlex.quote(plain(made["token"]))
-        click.echo(f"FARM_SERVER={server} FARM_WORKER_TOKEN={token} farm worker")
+        click.echo(f"curl -fsSL {server}/worker/install.sh | FARM_WORKER_TOKEN={token} sh")
 
 
 @click.command("ls")

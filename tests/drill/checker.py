@@ -126,12 +126,13 @@ def _registry_agrees(tables: dict[str, list[Row]], registry: str, verdict: Verdi
 def _newest_owns(tables: dict[str, list[Row]], verdict: Verdict) -> None:
     """Of the builds that asked for a name, the one of the commit learnt last has it."""
     builds = {build["id"]: build for build in tables["builds"]}
-    newest: dict[str, tuple[int, int]] = {}
+    learnt = {commit["id"]: _seconds(commit["learnt_at"]) for commit in tables["commits"]}
+    newest: dict[str, tuple[float, int]] = {}
     for build in tables["builds"]:
         spec = build["spec"] if isinstance(build["spec"], dict) else _json(build["spec"])
         for reference in spec["tags"]:
-            place = (build["commit_id"] or 0, build["id"])
-            newest[reference] = max(newest.get(reference, (0, 0)), place)
+            place = (learnt[build["commit_id"]], build["id"])
+            newest[reference] = max(newest.get(reference, (0.0, 0)), place)
     for tag in tables["tags"]:
         wanted = builds[newest[tag["reference"]][1]]
         if tag["digest"] != wanted["image_digest"]:

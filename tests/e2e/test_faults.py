@@ -19,6 +19,10 @@ from tests.services.registry import Registry
 
 Build = dict[str, Any]
 
+NOW = "now-in-the-step"
+SAY_NOW = "echo now-in-the-st''ep"
+"""Only its output says it: the step's name is in the log before the step runs."""
+
 
 @pytest.fixture
 def url(git_server: GitServer, repository: Repository) -> str:
@@ -64,12 +68,14 @@ def test_a_worker_killed_while_building_loses_no_build(
     engine: Engine,
     registry: Registry,
 ) -> None:
-    dockerfile(repository, base_image, "echo now-in-the-step && sleep 6.125")
+    dockerfile(repository, base_image, f"{SAY_NOW} && sleep 6.125")
     farm.client.post("/secrets", json={"name": "token", "value": "hush-hush-hush"})
     farm.start_worker("one")
     tag = f"{registry.host}/faults/killed:pr-1"
-    build_id = farm.submit(repository=url, pull_request=1, tags=[tag], secrets=["token"])
-    farm.says(build_id, "now-in-the-step")
+    build_id = farm.submit(
+        repository=url, pull_request=1, tags=[tag], secrets=["token"], no_cache=True
+    )
+    farm.says(build_id, NOW)
     farm.kill("one")
     farm.start_worker("one")
     build = farm.finished(build_id)
@@ -89,11 +95,11 @@ def test_a_pool_process_killed_while_building_loses_no_build_and_leaves_nothing(
     engine: Engine,
     registry: Registry,
 ) -> None:
-    dockerfile(repository, base_image, "echo now-in-the-step && sleep 4.375")
+    dockerfile(repository, base_image, f"{SAY_NOW} && sleep 4.375")
     farm.start_worker("one")
     tag = f"{registry.host}/faults/child:pr-1"
-    build_id = farm.submit(repository=url, pull_request=1, tags=[tag])
-    farm.says(build_id, "now-in-the-step")
+    build_id = farm.submit(repository=url, pull_request=1, tags=[tag], no_cache=True)
+    farm.says(build_id, NOW)
     buildx = next(p for p in processes_with(str(farm.tmp_of("one"))) if _is_buildx(p))
     child = int(Path(f"/proc/{buildx}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(child, signal.SIGKILL)
@@ -137,11 +143,11 @@ def test_redis_emptied_while_a_build_runs_does_not_touch_it(
     registry: Registry,
     own_redis: RedisServer,
 ) -> None:
-    dockerfile(repository, base_image, "echo now-in-the-step && sleep 4")
+    dockerfile(repository, base_image, f"{SAY_NOW} && sleep 4")
     farm.start_worker("one")
     tags = [f"{registry.host}/faults/runs:pr-1"]
-    build_id = farm.submit(repository=url, pull_request=1, tags=tags)
-    farm.says(build_id, "now-in-the-step")
+    build_id = farm.submit(repository=url, pull_request=1, tags=tags, no_cache=True)
+    farm.says(build_id, NOW)
     own_redis.restart()
     build = farm.finished(build_id)
     assert build["status"] == "succeeded", build
@@ -158,11 +164,11 @@ def test_a_worker_paused_past_its_lease_is_refused_when_it_wakes(
     engine: Engine,
     registry: Registry,
 ) -> None:
-    dockerfile(repository, base_image, "cat /proc/uptime > /made && echo made && sleep 2")
+    dockerfile(repository, base_image, f"cat /proc/uptime > /made && {SAY_NOW} && sleep 2")
     farm.start_worker("one")
     tag = f"{registry.host}/faults/paused:pr-1"
     build_id = farm.submit(repository=url, pull_request=1, tags=[tag], no_cache=True)
-    farm.says(build_id, "made")
+    farm.says(build_id, NOW)
     farm.signal_all("one", signal.SIGSTOP)
     farm.start_worker("two")
     build = farm.finished(build_id)

@@ -1,21 +1,19 @@
 """Several Docker hosts, each a network namespace with an engine: spreading, vanishing, leaving."""
 
-import os
-import signal
-import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farm.protocol import PROTOCOL
-from scripts.sample.processes import CHECKOUT, Process, wait_until
+from scripts.sample.processes import CHECKOUT, wait_until
 from scripts.sample.repositories import Repository
 from tests.drill import checker
 from tests.services.farm import Pace, RunningFarm, processes_with, running_farm
@@ -24,12 +22,28 @@ from tests.services.hosts import Host, Network, docker_hosts, loopback_everywher
 from tests.services.images import BASE_IMAGE
 from tests.services.redis import RedisServer
 from tests.services.registry import Registry
+from workers.buildx import plugin_path
 
 pytestmark = pytest.mark.engine
 Build = dict[str, Any]
 PACE = Pace(heartbeat_s=0.5, lease_s=4, claim_s=2)
 BACK_S = 2.0
 """How long a stale run may go on once its host is back."""
+AWAY_S = 8.0
+"""So long that TCP, left to itself, would not try again for seconds."""
+WRONG_CLOCK = """#!{python}
+import datetime, re, subprocess, sys
+
+def tomorrow(found):
+    moment = datetime.datetime.fromisoformat(found[0].decode()) + datetime.timedelta(days=1)
+    return moment.isoformat().encode()
+
+with subprocess.Popen([{real!r}, *sys.argv[1:]], stderr=subprocess.PIPE) as child:
+    for line in child.stderr:
+        sys.stderr.buffer.write(re.sub(rb"20\\d\\d-\\d\\d-\\d\\dT[0-9:]{{8}}", tomorrow, line))
+        sys.stderr.buffer.flush()
+sys.exit(child.returncode)
+"""
 
 
 @dataclass(frozen=True)
@@ -90,10 +104,18 @@ def farm(
         try:
             with running_farm(made):
                 yield made
-                wait_until(lambda: not left(made, site), what=f"clean: {left(made, site)}")
+                wait_until(lambda: not left(made, site), what="hosts clean")
+                stop_workers(made)
                 assert checker.check(database, registry.host, []).wrong == []
         finally:
             site.heal()
+
+
+def stop_workers(farm: RunningFarm) -> None:
+    """All at once: each waits a second for its builds."""
+    names = [name for name in farm.processes if name not in ("web", "scheduler")]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: farm.processes.pop(name).stop(), names))
 
 
 def left(farm: RunningFarm, site: Site) -> list[str]:
@@ -108,9 +130,21 @@ def left(farm: RunningFarm, site: Site) -> list[str]:
     return found
 
 
-def start(farm: RunningFarm, host: Host, *, slots: int = 1, **settings: str) -> None:
+def start(
+    farm: RunningFarm,
+    host: Host,
+    *,
+    slots: int = 1,
+    until: Callable[[], bool] | None = None,
+    **settings: str,
+) -> None:
     farm.start_worker(
-        host.name, slots=slots, engine=host.engine, within=host.within, settings=settings
+        host.name,
+        slots=slots,
+        engine=host.engine,
+        within=host.within,
+        settings=settings,
+        until=until,
     )
 
 
@@ -170,44 +204,245 @@ def test_builds_spread_over_the_hosts(
         made.open_pull_request(1, {"change": "one\n"})
         dockerfile(made, "cat /host > /made && sleep 2")
         tag = f"{registry.host}/spread/{name}:pr-1"
-        builds.append(
-            farm.submit(repository=git_server.url_of(made), pull_request=1, tags=[tag])
-        )
+        builds.append(farm.submit(repository=git_server.url_of(made), pull_request=1, tags=[tag]))
     ended = [farm.finished(build_id) for build_id in builds]
     assert [build["status"] for build in ended] == ["succeeded"] * 3, ended
     assert {attempts(build)[0][0] for build in ended} == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+def claimed_elsewhere(farm: RunningFarm, build_id: str) -> float:
+    """Seconds from now until another worker has the build."""
+    began = time.monotonic()
+    farm.wait(build_id, lambda build: len(attempts(build)) == 2, what="claimed elsewhere")
+    seconds = time.monotonic() - began
+    assert seconds < PACE.lease_s + 5
+    return seconds
+
+
+def stale_run_ended(farm: RunningFarm, host: Host, site: Site, *, away_since: float) -> float:
+    """Bring a host back after its time away; seconds until nothing of its run is left."""
+    wait_until(lambda: time.monotonic() > away_since + AWAY_S, what="time away over")
+    assert host.steps(), "the stale run has ended before its time"
+    host.heal()
+    began = time.monotonic()
+    wait_until(lambda: not host.steps(), what="stale run over")
+    seconds = time.monotonic() - began
+    wait_until(lambda: not left(farm, site), what="nothing left")
+    wait_until(lambda: is_online(farm, host.name), what="back")
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("database", "vanish"),
+    [("sqlite", Host.swallow), ("postgres", Host.cut)],
+    indirect=["database"],
+    ids=["router-dead", "cable-pulled"],
+)
 def test_the_build_of_a_host_that_vanished_finishes_elsewhere_and_its_stale_run_ends(
     farm: RunningFarm,
     site: Site,
     repository: Repository,
     url: str,
     registry: Registry,
-    record_property: pytest.RecordProperty,
+    vanish: Callable[[Host], None],
 ) -> None:
     dockerfile(repository, 'echo now-in-the-step && { [ "$(cat /host)" != a ] || sleep 300; }')
     build_id = running_on_a(farm, site, url, f"{registry.host}/hosts/vanished:pr-1")
-    site.hosts["a"].cut()
-    cut_at = time.monotonic()
-    farm.wait(build_id, lambda build: len(attempts(build)) == 2, what="claimed elsewhere")
-    elsewhere_s = time.monotonic() - cut_at
-    assert elsewhere_s < PACE.lease_s + 5
+    vanish(site.hosts["a"])
+    away_since = time.monotonic()
+    elsewhere_s = claimed_elsewhere(farm, build_id)
     build = farm.finished(build_id)
     assert build["status"] == "succeeded", build
     assert attempts(build)[0] == ("a", "lost")
     assert attempts(build)[1][0] in ("b", "c")
-    assert site.hosts["a"].steps(), "the stale run has ended before its time"
 
-    site.hosts["a"].heal()
-    healed_at = time.monotonic()
-    wait_until(lambda: not site.hosts["a"].steps(), what="stale run over", seconds=20)
-    back_s = time.monotonic() - healed_at
-    record_property("claimed_elsewhere_s", round(elsewhere_s, 2))
-    record_property("stale_run_ended_s", round(back_s, 2))
-    print(f"claimed elsewhere after {elsewhere_s:.2f} s, stale run ended {back_s:.2f} s after")
-    wait_until(lambda: is_online(farm, "a"), what="a is back")
+    ended_s = stale_run_ended(farm, site.hosts["a"], site, away_since=away_since)
+    sys.stdout.write(f"elsewhere after {elsewhere_s:.2f} s, stale run ended in {ended_s:.2f} s\n")
+    assert "attempt_void" in (farm.folder / "a.log").read_text()
     assert farm.build(build_id) == build
     assert registry.digest("hosts/vanished", "pr-1") == build["image"]["digest"]
-    assert back_s < BACK_S
+    assert ended_s < BACK_S
+
+
+def test_a_stale_worker_whose_image_was_ready_to_push_moves_no_tag(
+    farm: RunningFarm, site: Site, repository: Repository, url: str, registry: Registry
+) -> None:
+    step = 'cat /host > /made && echo now-in-the-step && { [ "$(cat /host)" != a ] || sleep 5; }'
+    dockerfile(repository, step)
+    build_id = running_on_a(farm, site, url, f"{registry.host}/hosts/ready:pr-1")
+    site.hosts["a"].cut()
+    build = farm.finished(build_id)
+    assert attempts(build)[0] == ("a", "lost")
+    wait_until(lambda: not site.hosts["a"].steps(), what="the stale step is done")
+    site.hosts["a"].heal()
+    wait_until(lambda: not left(farm, site), what="the stale run is over")
+    assert farm.build(build_id) == build
+    assert registry.digest("hosts/ready", "pr-1") == build["image"]["digest"]
+
+
+def test_a_host_that_vanishes_for_less_than_the_lease_restarts_nothing(
+    farm: RunningFarm, site: Site, repository: Repository, url: str, registry: Registry
+) -> None:
+    dockerfile(repository, "echo now-in-the-step && sleep 4")
+    build_id = running_on_a(farm, site, url, f"{registry.host}/hosts/briefly:pr-1")
+    site.hosts["a"].swallow()
+    wait_until(lambda: not is_online(farm, "a"), what="seen to be away")
+    site.hosts["a"].heal()
+    build = farm.finished(build_id)
+    assert build["status"] == "succeeded", build
+    assert attempts(build) == [("a", "succeeded")]
+
+
+def test_two_of_three_hosts_die_under_thirty_builds_and_all_succeed(
+    farm: RunningFarm, site: Site, repository: Repository, url: str, registry: Registry
+) -> None:
+    start_all(farm, site, slots=2)
+    builds = []
+    for number in range(2, 32):
+        repository.open_pull_request(number, {"change": f"{number}\n"})
+        dockerfile(repository, "cp /app/change /made && sleep 0.2", pull_request=number)
+        tag = f"{registry.host}/hosts/many:pr-{number}"
+        builds.append(farm.submit(repository=url, pull_request=number, tags=[tag]))
+    wait_until(lambda: on_hosts(farm, builds) == {"a", "b", "c"}, what="all at work", seconds=60)
+    site.hosts["a"].cut()
+    farm.kill("b")
+    site.hosts["b"].kill_engine()
+
+    ended = [farm.finished(build_id, seconds=120) for build_id in builds]
+    assert {build["status"] for build in ended} == {"succeeded"}, ended
+    outcomes = [outcome for build in ended for _, outcome in attempts(build)]
+    assert outcomes.count("succeeded") == len(builds)
+    assert outcomes.count("lost") >= 2
+    site.heal()
+    site.hosts["b"].restart_engine()
+    start(farm, site.hosts["b"], slots=2)
+
+
+def on_hosts(farm: RunningFarm, builds: list[str]) -> set[str]:
+    """The workers that run any of the builds right now."""
+    found = [farm.build(build_id) for build_id in builds]
+    return {w for build in found for w, outcome in attempts(build) if outcome is None}
+
+
+def test_a_host_whose_clock_is_a_day_off_builds_as_any_other(
+    farm: RunningFarm, site: Site, repository: Repository, url: str, registry: Registry
+) -> None:
+    dockerfile(repository, "sleep 1.5")
+    home = farm.folder / "wrong-clock"
+    install_buildx_with_a_wrong_clock(home)
+    start(farm, site.hosts["a"], HOME=str(home))
+    tag = f"{registry.host}/hosts/clock:pr-1"
+    build_id = farm.submit(repository=url, pull_request=1, tags=[tag])
+    build = farm.finished(build_id)
+    assert build["status"] == "succeeded", build
+    assert attempts(build) == [("a", "succeeded")]
+    assert build["created_at"] <= build["started_at"] <= build["finished_at"]
+    assert build["finished_at"] < tomorrow()
+    steps = farm.client.get(f"/builds/{build_id}/steps").json()["items"]
+    slept = next(step for step in steps if "sleep" in step["name"])
+    assert slept["started_at"] > tomorrow(), "the clock was not off"
+    assert 1.4 < slept["duration_s"] < 5
+
+
+def tomorrow() -> str:
+    """Half a day from now, as the API writes it."""
+    return (datetime.now(UTC) + timedelta(hours=12)).isoformat()
+
+
+def install_buildx_with_a_wrong_clock(home: Path) -> None:
+    """BuildKit's times are all that a worker sends of its host's clock: the wire has no other.
+
+    No namespace holds the time of day, so the host's clock is right and what it tells is not.
+    """
+    real = plugin_path(str(home))
+    plugin = home / ".docker/cli-plugins/docker-buildx"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(WRONG_CLOCK.format(python=sys.executable, real=str(real)))
+    plugin.chmod(0o755)
+
+
+def farm_command(farm: RunningFarm, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The `farm` command as an admin types it."""
+    return subprocess.run(
+        [sys.executable, "-m", "farm.cli.main", *arguments],
+        env={"FARM_SERVER": farm.url, "FARM_TOKEN": farm.token, "HOME": str(farm.folder)},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_workers_are_drained_resumed_and_removed_from_the_command_line(
+    farm: RunningFarm, site: Site, repository: Repository, url: str, registry: Registry
+) -> None:
+    dockerfile(repository, "echo now-in-the-step && sleep 3")
+    start(farm, site.hosts["a"])
+    tags = [f"{registry.host}/hosts/drained:pr-1"]
+    first = farm.submit(repository=url, pull_request=1, tags=tags)
+    farm.says(first, "now-in-the-step")
+
+    assert farm_command(farm, "worker", "drain", "a").returncode == 0
+    busy = farm_command(farm, "worker", "rm", "a")
+    assert busy.returncode == 2, busy
+    assert "drain it first" in busy.stderr
+    second = farm.submit(repository=url, pull_request=1, tags=tags)
+    assert attempts(farm.finished(first)) == [("a", "succeeded")]
+    farm.wait(
+        second, lambda b: b["waiting"]["reason"] != "group_busy", what="held back by the drain"
+    )
+    assert farm.build(second)["status"] == "queued"
+    assert "draining" in farm_command(farm, "worker", "ls").stdout
+
+    assert farm_command(farm, "worker", "resume", "a").returncode == 0
+    assert attempts(farm.finished(second)) == [("a", "succeeded")]
+
+    farm_command(farm, "worker", "drain", "a")
+    stop_workers(farm)
+    removed = farm_command(farm, "worker", "rm", "a")
+    assert removed.returncode == 0, removed
+    assert worker(farm, "a") is None
+    assert farm_command(farm, "worker", "rm", "a").returncode == 3
+    assert attempts(farm.build(second)) == [("a", "succeeded")], "history forgot who built it"
+
+
+def test_workers_are_drained_resumed_and_removed_over_the_api(
+    farm: RunningFarm, site: Site, repository: Repository, url: str, registry: Registry
+) -> None:
+    dockerfile(repository, "echo now-in-the-step && sleep 2")
+    tag = f"{registry.host}/hosts/api:pr-1"
+    build_id = running_on_a(farm, site, url, tag)
+    drain(farm, "a")
+    busy = farm.client.delete("/workers/a")
+    assert (busy.status_code, busy.json()["code"]) == (409, "worker_busy")
+    assert attempts(farm.finished(build_id)) == [("a", "succeeded")]
+    again = farm.submit(repository=url, pull_request=1, tags=[tag])
+    assert attempts(farm.finished(again))[0][0] in ("b", "c"), "warm, but drained"
+    stop_workers(farm)
+    assert farm.client.delete("/workers/a").status_code == 204
+    assert worker(farm, "a") is None
+    start(farm, site.hosts["a"])
+    assert is_online(farm, "a"), "its name was not free again"
+
+
+def test_a_worker_of_another_protocol_version_is_refused_and_told_which(
+    farm: RunningFarm, site: Site
+) -> None:
+    other = PROTOCOL + 1
+    patch = farm.folder / "other-version"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(f"import farm.protocol as p\np.PROTOCOL = {other}\n")
+    says = f"This worker speaks protocol {other}, the farm speaks {PROTOCOL}"
+    start(farm, site.hosts["a"])
+    farm.kill("a")
+
+    start_refused(farm, site.hosts["a"], patch, says)  # one that it knows
+    start_refused(farm, site.hosts["b"], patch, says)  # one that would enrol
+    wait_until(lambda: not is_online(farm, "a"), what="not counted as a worker")
+    assert worker(farm, "b") is None
+
+
+def start_refused(farm: RunningFarm, host: Host, patch: Path, says: str) -> None:
+    """Start a worker, and wait until its log tells the farm's refusal."""
+    log = farm.folder / f"{host.name}.log"
+    start(farm, host, until=lambda: says in log.read_text(), PYTHONPATH=str(patch))

@@ -97,10 +97,12 @@ class RunningFarm:
         engine: Engine | None = None,
         within: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
+        until: Callable[[], bool] | None = None,
     ) -> None:
         """Start a worker, new or again, and wait until the farm has heard of this start.
 
         `within` goes before its command: it runs on another host, with that one's engine.
+        `until` is waited for instead, with a worker that the farm will not hear of.
         """
         seen = self._seen(name)
         environment = self._environment | {
@@ -116,7 +118,7 @@ class RunningFarm:
         }
         self.tmp_of(name).mkdir(exist_ok=True)
         process = self._start(name, ["worker"], environment, within=within)
-        process.wait_ready(lambda: self._seen(name) not in (None, seen))
+        process.wait_ready(until or (lambda: self._seen(name) not in (None, seen)))
 
     def tmp_of(self, worker: str) -> Path:
         """Where a worker keeps what belongs to running attempts."""

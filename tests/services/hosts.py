@@ -19,6 +19,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -103,12 +104,26 @@ class Host:
         return run(*self.within, program(arguments[0]), *arguments[1:])
 
     def cut(self) -> None:
-        """Pull the cable: packets go nowhere, and nobody is told."""
+        """Pull the cable. The host's own kernel sees that it is out."""
         run("ip", "link", "set", self._plug, "down")
 
+    def swallow(self) -> None:
+        """Packets vanish on their way, as behind a dead router: no kernel notices, so TCP waits
+        longer and longer before it tries again."""
+        for rule in self._swallowing():
+            run("iptables", "-w", "-I", *rule)
+
     def heal(self) -> None:
-        """Plug it in again."""
-        run("ip", "link", "set", self._plug, "up")
+        """Mend the way, however it was broken. Safe to repeat."""
+        run("ip", "link", "set", self._plug, "up", check=False)
+        for rule in self._swallowing():
+            run("iptables", "-w", "-D", *rule, check=False)
+
+    def _swallowing(self) -> list[list[str]]:
+        return [
+            ["INPUT", "-s", self.address, "-j", "DROP"],
+            ["OUTPUT", "-d", self.address, "-j", "DROP"],
+        ]
 
     def forward(self, *ports: int) -> Process:
         """Make this machine's loopback ports the host's own; the caller stops it."""
@@ -132,6 +147,7 @@ class Host:
 
     def remove(self) -> None:
         """End everything on it and take it away, however far it came."""
+        self.heal()
         with contextlib.suppress(ServiceError):
             self._run_engine("stop")
         for pid in run("ip", "netns", "pids", self._namespace, check=False).split():
@@ -186,7 +202,6 @@ class Network:
         """Another host."""
         host = Host(name, network=self, number=len(self._hosts) + 1)
         self._hosts.append(host)
-        self._undo.callback(host.remove)
         host.connect()
         return host
 
@@ -196,7 +211,9 @@ class Network:
         return _forwarder(folder / "published.log", pairs)
 
     def remove(self) -> None:
-        """Take hosts, rules and bridge away, the last first."""
+        """Take hosts, rules and bridge away."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Host.remove, self._hosts))
         self._undo.close()
 
 

@@ -86,8 +86,12 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_commits")),
-        sa.UniqueConstraint("project_id", "ref", "sha", name=op.f("uq_commits_project_id")),
     )
+    with op.batch_alter_table("commits", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_commits_project_id_ref_learnt_at", ["project_id", "ref", "learnt_at"], unique=False
+        )
+
     op.create_table(
         "registries",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -172,6 +176,7 @@ def upgrade() -> None:
         sa.Column("disk_free", sa.BigInteger(), nullable=False),
         sa.Column("disk_total", sa.BigInteger(), nullable=False),
         sa.Column("draining", sa.Boolean(), nullable=False),
+        sa.Column("stopping", sa.Boolean(), nullable=False),
         sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=True),
@@ -230,6 +235,7 @@ def upgrade() -> None:
                 "worker_stopped",
                 "worker_fault",
                 "unschedulable",
+                "waited_too_long",
                 "superseded",
                 "requested",
                 "unknown",
@@ -314,6 +320,7 @@ def upgrade() -> None:
                 "worker_stopped",
                 "worker_fault",
                 "unschedulable",
+                "waited_too_long",
                 "superseded",
                 "requested",
                 "unknown",
@@ -481,6 +488,7 @@ def upgrade() -> None:
                 "same_group",
                 "slots_busy",
                 "warm_worker_busy",
+                "no_broker",
                 "placed",
                 name="waitreason",
                 native_enum=False,
@@ -499,6 +507,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_parts")),
         sa.UniqueConstraint("build_id", "platform", name=op.f("uq_parts_build_id")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("parts", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_parts_build_id"), ["build_id"], unique=False)
@@ -514,7 +523,7 @@ def upgrade() -> None:
         "tags",
         sa.Column("reference", sa.String(length=255), nullable=False),
         sa.Column("build_id", sa.Integer(), nullable=False),
-        sa.Column("commit_place", sa.Integer(), nullable=False),
+        sa.Column("commit_learnt_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("build_place", sa.Integer(), nullable=False),
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False),
@@ -574,6 +583,7 @@ def upgrade() -> None:
                 "worker_stopped",
                 "worker_fault",
                 "unschedulable",
+                "waited_too_long",
                 "superseded",
                 "requested",
                 "unknown",
@@ -670,6 +680,9 @@ def downgrade() -> None:
     op.drop_table("sign_ins")
     op.drop_table("secrets")
     op.drop_table("registries")
+    with op.batch_alter_table("commits", schema=None) as batch_op:
+        batch_op.drop_index("ix_commits_project_id_ref_learnt_at")
+
     op.drop_table("commits")
     op.drop_table("tokens")
     op.drop_table("projects")

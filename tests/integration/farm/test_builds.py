@@ -3,10 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from farm.errors import Conflict, Invalid, NotFound
+from farm import builds
+from farm.errors import Conflict, Forbidden, Invalid, NotFound
 from farm.model import Project
 from farm.reasons import Reason, WaitReason
-from farm.states import BuildStatus, Outcome, Trigger
+from farm.spec import BuildRequest
+from farm.states import BuildStatus, Outcome, Trigger, Zone
 from tests.factories import NEWER_SHA, REPOSITORY, SHA, World
 
 
@@ -86,6 +88,35 @@ def test_a_secret_of_another_project_is_missing(world: World) -> None:
     assert world.row(world.build(secrets=["NPM_TOKEN"])).reason is Reason.SECRET_MISSING
     mine = world.build(repository="https://git.example/other/app", secrets=["NPM_TOKEN"])
     assert world.row(mine).status is BuildStatus.QUEUED
+
+
+def test_a_build_of_the_untrusted_zone_gets_no_secrets(world: World) -> None:
+    world.secret("NPM_TOKEN")
+    row = world.row(world.build(secrets=["NPM_TOKEN"], zone="untrusted"))
+    assert (row.zone, row.reason) == (Zone.UNTRUSTED, Reason.SECRET_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("trust", "asked", "zone"),
+    [
+        (Zone.TRUSTED, None, Zone.TRUSTED),
+        (Zone.TRUSTED, Zone.UNTRUSTED, Zone.UNTRUSTED),
+        (Zone.UNTRUSTED, None, Zone.UNTRUSTED),
+        (Zone.UNTRUSTED, Zone.UNTRUSTED, Zone.UNTRUSTED),
+        (Zone.UNTRUSTED, Zone.TRUSTED, None),
+    ],
+)
+def test_a_build_is_as_trusted_as_who_asks_or_less(
+    world: World, trust: Zone, asked: Zone | None, zone: Zone | None
+) -> None:
+    wanted = BuildRequest(repository=REPOSITORY, zone=asked)
+    with world.database.write() as session:
+        if zone is None:
+            with pytest.raises(Forbidden):
+                builds.request(session, wanted, trigger=Trigger.API, now=world.now, trust=trust)
+            return
+        build = builds.request(session, wanted, trigger=Trigger.API, now=world.now, trust=trust)
+        assert build.zone is zone
 
 
 def test_a_retry_is_a_new_build_of_the_same_commit_linked_to_the_old(world: World) -> None:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from farm import attempts, projects
+from farm import access, attempts, fleet, projects
 from farm.credentials import claim_answer
 from farm.errors import StaleAttempt
-from farm.protocol import StepReport
+from farm.protocol import PROTOCOL, Enrolment, StepReport
 from farm.reasons import Reason
-from farm.states import BuildStatus, Phase, StepStatus
-from tests.factories import DIGEST, LEASE, NEWER_SHA, REPOSITORY, SHA, World
+from farm.states import BuildStatus, Phase, StepStatus, Zone
+from tests.factories import DIGEST, LEASE, NEWER_SHA, REPOSITORY, SHA, World, check_in
 
 TOKEN, OTHER = "t" * 16, "u" * 16
 
@@ -69,8 +69,13 @@ def test_another_attempt_number_is_stale(world: World, number: int) -> None:
     world.place()
     with world.database.write() as session, pytest.raises(StaleAttempt):
         attempts.claim(
-            session, worker, world.part(build_id).id, number, TOKEN,
-            now=world.now, limits=world.limits,
+            session,
+            worker,
+            world.part(build_id).id,
+            number,
+            TOKEN,
+            now=world.now,
+            limits=world.limits,
         )
 
 
@@ -134,12 +139,25 @@ def test_a_next_attempt_builds_the_commit_that_the_first_one_found(world: World)
     assert (answer.sha, answer.attempt, answer.published) == (SHA, 2, None)
 
 
-def test_what_is_left_of_the_timeout_counts_from_the_first_start(world: World) -> None:
+def test_the_farms_faults_cost_a_build_none_of_its_timeout(world: World) -> None:
     worker, build_id = world.worker(), world.build(timeout_s=100)
-    assert world.start(worker, build_id).remaining_s == 100
+    assert world.start(worker, build_id).timeout_s == 100
     world.later(30)
     world.hand_back(world.part(build_id))
-    assert world.start(worker, build_id, OTHER).remaining_s == 70
+    assert world.start(worker, build_id, OTHER).timeout_s == 100
+
+
+def test_a_claim_token_is_worth_nothing_to_another_worker(world: World) -> None:
+    build_id = world.build()
+    part = world.start(world.worker("w1"), build_id).part
+    other = world.worker("w2")
+    with pytest.raises(StaleAttempt):
+        world.claim(other, build_id)
+    with world.database.read() as session:
+        with pytest.raises(StaleAttempt):
+            attempts.require_worker(session, other.id, part.id, 1)
+        with pytest.raises(StaleAttempt):
+            attempts.require_worker(session, other.id, part.id, 2)
 
 
 def test_a_secret_taken_away_while_a_build_waited_fails_it_at_its_claim(world: World) -> None:
@@ -150,9 +168,7 @@ def test_a_secret_taken_away_while_a_build_waited_fails_it_at_its_claim(world: W
         projects.remove_secret(session, "NPM_TOKEN", None)
     with world.database.write() as session:
         part = world.part(build_id)
-        ended = attempts.missing_at_claim(
-            session, worker, part.id, part.attempt, now=world.now
-        )
+        ended = attempts.missing_at_claim(session, worker, part.id, part.attempt, now=world.now)
     assert ended == build_id
     row = world.row(build_id)
     assert (row.status, row.reason) == (BuildStatus.FAILED, Reason.SECRET_MISSING)
@@ -186,10 +202,34 @@ def test_a_claim_carries_the_projects_own_credentials_before_those_for_all(world
     assert answer.credentials.secrets == {"NPM_TOKEN": "for this one"}
 
 
+def test_an_untrusted_build_gets_only_the_logins_that_it_pushes_with(world: World) -> None:
+    with world.database.write() as session:
+        for host in ("registry.example", "other.example"):
+            projects.set_registry(
+                session, host=host, username="u", password="p", project=None,
+                sealer=world.sealer, now=world.now,
+            )  # fmt: skip
+        token = access.create_token(
+            session, name="e", scopes=["worker"], zone=Zone.UNTRUSTED, now=world.now
+        )
+        wanted = Enrolment(name="u1", protocol=PROTOCOL, instance="f" * 32)
+        own = fleet.enrol(session, token, wanted, now=world.now)
+        worker = fleet.authenticate(session, own.token)
+        fleet.check_in(session, worker, check_in(), now=world.now)
+    claimed = world.start(worker, world.build(zone="untrusted"))
+    with world.database.read() as session:
+        answer = claim_answer(session, claimed, world.sealer, world.settings)
+    assert [login.host for login in answer.credentials.registries] == ["registry.example"]
+
+
 def step(number: int, *, cached: bool = False, name: str = "RUN true") -> StepReport:
     return StepReport(
-        number=number, name=name, status=StepStatus.SUCCEEDED, cached=cached,
-        started_at=None, duration_s=1.5,
+        number=number,
+        name=name,
+        status=StepStatus.SUCCEEDED,
+        cached=cached,
+        started_at=None,
+        duration_s=1.5,
     )
 
 

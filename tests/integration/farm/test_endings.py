@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from farm import attempts
 from farm.errors import Conflict, StaleAttempt
 from farm.model import CacheUse
+from farm.protocol import Finish
 from farm.reasons import Reason
 from farm.states import BuildStatus, Outcome
 from tests.factories import DIGEST, World
@@ -142,6 +144,24 @@ def test_what_a_worker_took_is_learnt_for_placement(world: World) -> None:
     with world.database.read() as session:
         use = session.get_one(CacheUse, (world.row(build_id).cache_key, worker.id))
     assert (use.used_at, use.warm_s or use.cold_s) == (world.now, 40)
+
+
+def test_an_attempt_that_only_moved_tags_teaches_placement_nothing(world: World) -> None:
+    worker, build_id = world.worker(), world.build(push=False)
+    part = world.start(worker, build_id).part
+    with world.database.write() as session:
+        report = Finish(outcome=Outcome.SUCCEEDED, phases={"tags": 1.0})
+        attempts.finish(session, part.id, 1, "t" * 16, report, now=world.now, limits=world.limits)
+    with world.database.read() as session:
+        assert session.get(CacheUse, (world.row(build_id).cache_key, worker.id)) is None
+
+
+def test_each_platform_of_a_build_has_a_cache_of_its_own(world: World) -> None:
+    worker, build_id = world.worker(), world.build(platforms=["linux/amd64"])
+    world.succeed(worker, build_id)
+    with world.database.read() as session:
+        key = f"{world.row(build_id).cache_key}/linux/amd64"
+        assert session.get_one(CacheUse, (key, worker.id)).used_at == world.now
 
 
 def test_a_failure_teaches_placement_nothing(world: World) -> None:

@@ -54,9 +54,7 @@ def test_a_move_of_an_older_attempt_is_stale(world: World) -> None:
     with world.database.write() as session:
         session.execute(update(Part).where(Part.id == part.id).values(attempt=2))
     with world.database.write() as session, pytest.raises(StaleAttempt):
-        lifecycle.move_part(
-            session, part, BuildStatus.QUEUED, BuildStatus.RUNNING, now=world.now
-        )
+        lifecycle.move_part(session, part, BuildStatus.QUEUED, BuildStatus.RUNNING, now=world.now)
 
 
 def test_a_fence_that_does_not_hold_stops_the_move(world: World) -> None:

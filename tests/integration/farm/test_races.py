@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from farm import access, attempts, builds, fleet, projects, sweep, tags
+from farm import access, attempts, builds, fleet, projects, sweep
 from farm.errors import Conflict, FarmError, StaleAttempt
-from farm.model import Build, CacheUse, Commit, Presence, Tag
+from farm.model import Build, CacheUse, Presence, Tag
 from farm.protocol import Enrolment, Finish, Publish
 from farm.states import BuildStatus, Outcome
 from tests.factories import DIGEST, OTHER_DIGEST, SHA, TAG, World, wait_until
@@ -63,9 +63,7 @@ def test_of_two_claims_at_once_one_wins(world: World, round_: int) -> None:
 
     def claim(token: str) -> str:
         with world.database.write() as session:
-            attempts.claim(
-                session, worker, part.id, 1, token, now=world.now, limits=world.limits
-            )
+            attempts.claim(session, worker, part.id, 1, token, now=world.now, limits=world.limits)
             return token
 
     answers = at_once(*(lambda t=f"{n:016d}": claim(t) for n in range(4)))
@@ -76,9 +74,7 @@ def test_of_two_claims_at_once_one_wins(world: World, round_: int) -> None:
 
 
 @pytest.mark.parametrize("round_", range(5))
-def test_a_cancel_and_a_publish_at_once_are_one_before_the_other(
-    world: World, round_: int
-) -> None:
+def test_a_cancel_and_a_publish_at_once_are_one_before_the_other(world: World, round_: int) -> None:
     build_id = world.build()
     part = world.start(world.worker(), build_id).part
     cancelled, published = at_once(
@@ -192,12 +188,11 @@ def test_web_processes_that_start_at_once_are_all_recorded(world: World) -> None
 
 @pytest.mark.parametrize("newer_first", [True, False])
 def test_two_builds_that_publish_a_new_name_at_once_leave_it_to_the_newer(
-    world: World, newer_first: bool  # noqa: FBT001, a parameter of the test
+    world: World,
+    newer_first: bool,  # noqa: FBT001, a parameter of the test
 ) -> None:
     worker = world.worker()
-    older, newer = (
-        world.start(worker, world.build(sha=sha)).part for sha in (SHA, "b" * 40)
-    )
+    older, newer = (world.start(worker, world.build(sha=sha)).part for sha in (SHA, "b" * 40))
     first, second = (newer, older) if newer_first else (older, newer)
     digests = {older.id: DIGEST, newer.id: OTHER_DIGEST}
 
@@ -211,22 +206,16 @@ def test_two_builds_that_publish_a_new_name_at_once_leave_it_to_the_newer(
         assert session.get_one(Tag, TAG).digest == OTHER_DIGEST
 
 
-def test_a_commit_learnt_twice_at_once_is_one_commit(world: World) -> None:
-    project_id = world.row(world.build()).project_id
-
-    def learn(session: Session) -> Commit:
-        return tags.learn_commit(
-            session, project_id=project_id, ref="main", sha=SHA, now=world.now
-        )
-
-    def again() -> int:
-        with world.database.write() as session:
-            return learn(session).id
-
-    known = after(world, learn, again)
+def test_of_two_builds_that_find_one_commit_at_once_the_later_owns_the_name(
+    world: World,
+) -> None:
+    worker = world.worker()
+    first, second = (world.start(worker, world.build()).part for _ in range(2))
+    at_once(lambda: world.resolve(first), lambda: world.resolve(second))
+    assert world.publish(second, OTHER_DIGEST).owned == [TAG]
+    assert world.publish(first).owned == []
     with world.database.read() as session:
-        assert session.query(Commit).count() == 1
-        assert session.get_one(Commit, known).sha == SHA
+        assert session.get_one(Tag, TAG).digest == OTHER_DIGEST
 
 
 def test_two_builds_of_one_cache_that_end_at_once_both_end(world: World) -> None:
@@ -234,10 +223,8 @@ def test_two_builds_of_one_cache_that_end_at_once_both_end(world: World) -> None
     first, second = (world.start(worker, world.build(push=False)).part for _ in range(2))
 
     def finish(session: Session) -> None:
-        report = Finish(outcome=Outcome.SUCCEEDED)
-        attempts.finish(
-            session, first.id, 1, "t" * 16, report, now=world.now, limits=world.limits
-        )
+        report = Finish(outcome=Outcome.SUCCEEDED, phases={"build": 1.0})
+        attempts.finish(session, first.id, 1, "t" * 16, report, now=world.now, limits=world.limits)
 
     assert after(world, finish, lambda: world.finish(second)) is BuildStatus.SUCCEEDED
     with world.database.read() as session:
@@ -256,7 +243,6 @@ def test_a_repository_asked_for_twice_at_once_is_one_project(world: World) -> No
 
 
 def test_two_workers_that_ask_for_one_name_at_once_get_two(world: World) -> None:
-
 
     with world.database.write() as session:
         token = access.create_token(session, name="e", scopes=["worker"], now=world.now)

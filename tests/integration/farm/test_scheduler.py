@@ -2,37 +2,37 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import redis
 from sqlalchemy import select
 
-from farm import db, sweep
+from farm import db, fleet, sweep
 from farm.broker import Dispatcher, make_celery
 from farm.db import Database
 from farm.model import Part, Presence, Worker
 from farm.protocol import ATTEMPT_TASK, queue_of
 from farm.reasons import WaitReason
-from farm.scheduler import Message, Scheduler
+from farm.scheduler import Message, Scheduler, hold_back, take_back
 from farm.states import BuildStatus
 from farm.wakeups import SCHEDULER_CHANNEL, Listener, Wakeups
-from tests.factories import RecordingDispatcher, World, farm_settings, wait_until
+from tests.factories import RecordingDispatcher, World, check_in, farm_settings, wait_until
 from tests.services.redis import RedisServer
 
 Make = Callable[..., Scheduler]
 
 
 @pytest.fixture
-def scheduler(
-    world: World, fresh_redis: RedisServer, tmp_path: Path
-) -> Iterator[Make]:
+def scheduler(world: World, fresh_redis: RedisServer, tmp_path: Path) -> Iterator[Make]:
     """Makes schedulers on the world's database."""
     wakeups = Wakeups(fresh_redis.url)
     settings = farm_settings(tmp_path, world.settings.database_url, redis_url=fresh_redis.url)
 
-    def make(dispatcher: Dispatcher | None = None, *, database: Database | None = None) -> Scheduler:
+    def make(
+        dispatcher: Dispatcher | None = None, *, database: Database | None = None
+    ) -> Scheduler:
         return Scheduler(
             settings, database or world.database, dispatcher or RecordingDispatcher(), wakeups
         )
@@ -86,27 +86,46 @@ def test_a_message_goes_out_after_the_commit(world: World, scheduler: Make) -> N
 
 
 class BrokenDispatcher(RecordingDispatcher):
-    """A broker that is away."""
+    """A broker that is away until it is mended."""
+
+    mended = False
 
     def send(self, worker: str, part_id: int, attempt: int) -> None:
         super().send(worker, part_id, attempt)
-        raise OSError("connection refused")
+        if not self.mended:
+            raise OSError("connection refused")
 
 
 def test_a_message_that_cannot_be_sent_loses_no_build(world: World, scheduler: Make) -> None:
     world.worker()
     build_id = world.build()
+    other_id = world.build()
     broken = BrokenDispatcher()
     active = scheduler(broken)
+    for attempts in (1, 2):
+        assert active.tick()
+        assert len(broken.sent) == attempts  # after the first refusal nothing more is tried
+        for waiting in (build_id, other_id):
+            part = world.part(waiting)
+            assert (part.status, part.attempt) == (BuildStatus.QUEUED, 1)
+            assert (part.placed_worker_id, part.placed_at) == (None, None)
+    broken.mended = True
     assert active.tick()
-    assert len(broken.sent) == 1
+    assert {message.part_id for message in broken.sent[2:]} == {
+        world.part(build_id).id,
+        world.part(other_id).id,
+    }
+
+
+def test_a_part_that_was_claimed_is_not_taken_back(world: World) -> None:
+    """The message went out after all, though its sending failed."""
+    worker, build_id = world.worker(), world.build()
+    messages = world.place()
+    world.claim(worker, build_id)
     with world.database.write() as session:
-        part = session.get_one(Part, world.part(build_id).id)
-        assert part.placed_at is not None
-        part.placed_at -= timedelta(seconds=31)
-    assert active.tick()
-    assert len(broken.sent) == 2
-    assert world.part(build_id).status is BuildStatus.QUEUED
+        take_back(session, messages)
+    part = world.part(build_id)
+    assert (part.status, part.placed_worker_id) == (BuildStatus.RUNNING, worker.id)
 
 
 @pytest.mark.parametrize("fault", ["away", "full"])
@@ -124,7 +143,8 @@ def test_a_real_broker_that_refuses_does_not_end_the_scheduler(
         else:
             broker.kill()
         assert scheduler(dispatcher).tick()
-        assert world.part(build_id).placed_worker_id is not None
+        part = world.part(build_id)
+        assert (part.status, part.placed_worker_id) == (BuildStatus.QUEUED, None)
     finally:
         dispatcher.close()
         broker.stop()
@@ -168,6 +188,26 @@ def test_a_build_that_waits_says_why_within_a_round(world: World, scheduler: Mak
     world.worker()
     active.tick()
     assert world.part(build_id).waiting_reason is WaitReason.UNSCHEDULABLE
+
+
+def test_what_cannot_be_sent_says_so_and_goes_on_when_it_can(world: World) -> None:
+    world.worker()
+    build_id = world.build()
+    with world.database.write() as session:
+        assert hold_back(session) == [build_id]
+        assert hold_back(session) == []
+    assert world.part(build_id).waiting_reason is WaitReason.NO_BROKER
+    assert len(world.place()) == 1
+
+
+def test_a_worker_that_stops_gets_nothing_until_it_checks_in_again(world: World) -> None:
+    worker = world.worker(stopping=True)
+    build_id = world.build()
+    assert world.place() == []
+    assert world.part(build_id).waiting_reason is WaitReason.WORKERS_DRAINING
+    with world.database.write() as session:
+        fleet.check_in(session, session.get_one(Worker, worker.id), check_in(), now=world.now)
+    assert len(world.place()) == 1
 
 
 def test_an_engine_that_is_down_gets_nothing(world: World, scheduler: Make) -> None:
@@ -269,9 +309,7 @@ def test_a_message_holds_two_numbers_and_nothing_else(fresh_redis: RedisServer) 
     assert message.content_type == "application/json"
 
 
-def test_a_worker_that_was_not_heard_of_lately_gets_nothing(
-    world: World, scheduler: Make
-) -> None:
+def test_a_worker_that_was_not_heard_of_lately_gets_nothing(world: World, scheduler: Make) -> None:
     worker = world.worker()
     with world.database.write() as session:
         row = session.get_one(Worker, worker.id)

@@ -1,12 +1,13 @@
 """The sweep: leases that ended, parts that nobody claimed, and outages that end nothing."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from farm import sweep
 from farm.errors import StaleAttempt
-from farm.model import Presence, Worker
+from farm.model import Part, Presence, Worker
 from farm.reasons import Reason, WaitReason
 from farm.states import BuildStatus, Outcome
 from farm.sweep import Swept
@@ -28,9 +29,7 @@ def web_is_up(world: World, *, since_s: float = 3600) -> None:
 
 def sweep_now(world: World) -> Swept:
     with world.database.write() as session:
-        return sweep.sweep(
-            session, now=world.now, limits=world.limits, claim_within=CLAIM_WITHIN
-        )
+        return sweep.sweep(session, now=world.now, limits=world.limits, claim_within=CLAIM_WITHIN)
 
 
 def lose(world: World) -> Swept:
@@ -186,17 +185,44 @@ def test_before_any_web_process_was_up_no_lease_ends(world: World) -> None:
     assert sweep_now(world).lost == []
 
 
+def test_a_build_that_waited_too_long_ends_and_says_for_what(world: World) -> None:
+    world.limits = replace(world.limits, longest_wait=timedelta(hours=1))
+    world.start(world.worker(slots=1), world.build())
+    wanted = {"never": world.build(runs_on=["gpu"]), "busy": world.build()}
+    world.place()
+    world.later(3600)
+    assert sweep_now(world).expired == []
+    world.later(1)
+    assert set(sweep_now(world).expired) == set(wanted.values())
+    never, busy = (world.row(build_id) for build_id in wanted.values())
+    assert {never.status, busy.status} == {BuildStatus.ERRORED}
+    assert (never.reason, busy.reason) == (Reason.UNSCHEDULABLE, Reason.WAITED_TOO_LONG)
+    assert (never.message, busy.message) == (
+        WaitReason.UNSCHEDULABLE.sentence,
+        WaitReason.SLOTS_BUSY.sentence,
+    )
+
+
+def test_a_build_that_runs_never_waited_too_long(world: World) -> None:
+    world.limits = replace(world.limits, longest_wait=timedelta(hours=1))
+    build_id = world.build()
+    world.start(world.worker(), build_id)
+    world.later(7200)
+    assert sweep_now(world).expired == []
+
+
 def test_one_scheduler_leads_and_another_takes_over_when_it_falls_silent(world: World) -> None:
     def leads(holder: str) -> bool:
         with world.database.write() as session:
             return sweep.lead(session, holder, now=world.now)
 
+    lease_s = sweep.SCHEDULER_LEASE.total_seconds()
     assert leads("a")
     assert not leads("b")
-    world.later(5)
+    world.later(lease_s)
     assert not leads("b")
     assert leads("a")
-    world.later(6)
+    world.later(lease_s + 1)
     assert leads("b")
     assert not leads("a")
 

@@ -20,7 +20,9 @@ def desired(world: World, reference: str = TAG) -> str | None:
 def running(world: World, worker: Worker, sha: str, **body: object) -> Part:
     """A build that has found its commit."""
     build_id = world.build(**body)
+    world.later(1)
     part = world.start(worker, build_id).part
+    world.later(1)
     world.resolve(part, sha)
     return part
 
@@ -157,12 +159,35 @@ def test_after_a_publish_the_next_attempt_only_puts_the_tags(world: World) -> No
     assert world.row(first.build_id).image_digest == DIGEST
 
 
-def test_learning_of_a_commit_again_does_not_make_it_newer(world: World) -> None:
+def test_a_branch_that_was_reset_to_an_earlier_commit_owns_its_names_again(world: World) -> None:
+    worker = world.worker()
+    world.publish(running(world, worker, SHA))
+    world.publish(running(world, worker, NEWER_SHA), OTHER_DIGEST)
+    assert world.publish(running(world, worker, SHA)).owned == [TAG]
+    assert desired(world) == DIGEST
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_worker_that_looked_before_a_newer_commit_came_does_not_make_its_own_newer(
+    world: World,
+    known: bool,  # noqa: FBT001, a parameter of the test
+) -> None:
+    worker = world.worker()
+    if known:
+        running(world, worker, SHA)
+    slow = world.start(worker, world.build()).part
+    world.later(1)
+    world.publish(running(world, worker, NEWER_SHA), OTHER_DIGEST)
+    world.resolve(slow, SHA)
+    assert world.publish(slow).owned == []
+    assert desired(world) == OTHER_DIGEST
+
+
+def test_a_named_older_commit_built_again_does_not_move_the_name(world: World) -> None:
     worker = world.worker()
     running(world, worker, SHA)
-    newer = running(world, worker, NEWER_SHA)
-    world.publish(newer, OTHER_DIGEST)
-    again = running(world, worker, SHA)
+    world.publish(running(world, worker, NEWER_SHA), OTHER_DIGEST)
+    again = world.start(worker, world.build(sha=SHA)).part
     assert world.publish(again).owned == []
 
 

@@ -79,9 +79,7 @@ class Site:
 
     def part_id(self, build: Mapping[str, Any]) -> int:
         with self.services.database.read() as session:
-            return session.scalars(
-                select(Part.id).where(Part.build_id == int(build["id"]))
-            ).one()
+            return session.scalars(select(Part.id).where(Part.build_id == int(build["id"]))).one()
 
 
 @dataclass
@@ -113,9 +111,7 @@ class HandWorker:
         headers = {"Farm-Claim": self.claim_token, **more.pop("headers", {})}
         if body is not None:
             more["json"] = body
-        return self.site.call(
-            "POST", path, by=more.pop("by", self.token), headers=headers, **more
-        )
+        return self.site.call("POST", path, by=more.pop("by", self.token), headers=headers, **more)
 
     def log(self, offset: int, data: bytes) -> TestResponse:
         return self.verb("log", query_string={"offset": offset}, data=data)

@@ -82,9 +82,7 @@ def test_a_failed_build_says_why_and_what_to_do(site: Site, worker: HandWorker) 
     assert "push a new commit" in done["cure"]
 
 
-@pytest.mark.parametrize(
-    ("client", "trigger"), [("cli", "cli"), ("browser", "api"), ("", "api")]
-)
+@pytest.mark.parametrize(("client", "trigger"), [("cli", "cli"), ("browser", "api"), ("", "api")])
 def test_a_build_knows_what_asked_for_it(site: Site, client: str, trigger: str) -> None:
     answer = site.post("/builds", BUILD, headers={"Farm-Client": client})
     assert as_object(answer)["trigger"] == trigger
@@ -294,13 +292,17 @@ def test_a_log_is_text_of_the_latest_attempt(site: Site, worker: HandWorker) -> 
     assert site.get(f"{path}?platform=linux/arm64&attempt=1").status_code == 404
 
 
-@pytest.mark.parametrize("query", ["from=0", "from=5&to=4", "from=x", "to=-1", "lines=3", "attempt=0"])
+@pytest.mark.parametrize(
+    "query", ["from=0", "from=5&to=4", "from=x", "to=-1", "lines=3", "attempt=0"]
+)
 def test_lines_that_cannot_be_are_refused(site: Site, query: str) -> None:
     build = site.build()
     assert site.get(f"/builds/{build['id']}/log?{query}").status_code == 422
 
 
-@pytest.mark.parametrize("name", ["0", "-1", "x", "1.0", "9" * 30, "..%2f..%2fetc%2fpasswd", "%00", "１"])
+@pytest.mark.parametrize(
+    "name", ["0", "-1", "x", "1.0", "9" * 30, "..%2f..%2fetc%2fpasswd", "%00", "１"]
+)
 @pytest.mark.parametrize("tail", ["", "/steps", "/log", "/events"])
 def test_what_is_no_id_is_not_found(site: Site, name: str, tail: str) -> None:
     assert site.get(f"/builds/{name}{tail}").status_code == 404
@@ -360,7 +362,10 @@ def test_the_same_key_with_another_body_is_refused(site: Site) -> None:
 
 def test_a_key_belongs_to_its_token(site: Site) -> None:
     key = {"Idempotency-Key": "k1"}
-    ids = {as_object(site.post("/builds", BUILD, headers=key, by=by))["id"] for by in ("build", "admin")}
+    ids = {
+        as_object(site.post("/builds", BUILD, headers=key, by=by))["id"]
+        for by in ("build", "admin")
+    }
     assert len(ids) == 2
 
 

@@ -156,7 +156,9 @@ def test_revoking_an_enrolment_shuts_out_the_workers_that_came_with_it(
     assert worker.check_in().status_code == 401
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic eDp5", "Bearer \xff", "bearer x"])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic eDp5", "Bearer \xff", "bearer x"]
+)
 def test_a_malformed_authorization_is_a_401(site: Site, header: str) -> None:
     answer = site.client.get("/api/v1/builds", headers={"Authorization": header})
     assert answer.status_code == 401

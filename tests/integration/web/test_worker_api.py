@@ -141,7 +141,9 @@ def test_after_the_end_every_verb_is_stale_except_the_same_end(
     problem(worker.verb("steps", {"steps": []}), 409, "stale_attempt")
     problem(worker.log(0, b"x"), 409, "stale_attempt")
     problem(worker.verb("hand-back", {}), 409, "stale_attempt")
-    body = problem(worker.verb("publish", {"digest": OTHER_DIGEST, "size": 1}), 409, "stale_attempt")
+    body = problem(
+        worker.verb("publish", {"digest": OTHER_DIGEST, "size": 1}), 409, "stale_attempt"
+    )
     assert body["tags"] == [{"reference": TAG, "digest": DIGEST}]
 
 

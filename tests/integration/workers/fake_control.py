@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,6 +60,7 @@ class FakeAttempt:
     """What a stale publish is told."""
     publish_answers: list[PublishAnswer] = field(default_factory=list)
     """Scripted answers; empty: every tag is owned."""
+    publish_is_silent_until: float = 0.0
     on_publish: Callable[[], None] = lambda: None
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -150,6 +152,8 @@ class FakeControlPlane:
     ) -> Wire | None:
         if verb == "claim" and attempt.claim is None:
             attempt.claim = claim
+        if verb == "publish" and time.monotonic() < attempt.publish_is_silent_until:
+            raise Problem(503, "unavailable")
         if attempt.claim != claim or attempt.stale:
             tags = [tag.model_dump() for tag in attempt.desired] if verb == "publish" else []
             raise Problem(409, "stale_attempt", tags=tags)
@@ -231,15 +235,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        status = 200
+        status, kind = 200, "application/json"
         try:
             shape = self.server.plane.handle(
                 self.path, token, self.headers.get(CLAIM_HEADER, ""), body
             )
-            answer = b"{}" if shape is None else shape.model_dump_json().encode()
+            status = 204 if shape is None else 200
+            answer = b"" if shape is None else shape.model_dump_json().encode()
         except Problem as problem:
+            kind = "application/problem+json"
             status, answer = problem.status, json.dumps(problem.body).encode()
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)

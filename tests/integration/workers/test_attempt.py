@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
+
 import pytest
 
-from farm.protocol import Credentials, DesiredTag, GitCredential, PublishAnswer, PublishedImage
+from farm.protocol import (
+    Credentials,
+    DesiredTag,
+    GitCredential,
+    PublishAnswer,
+    PublishedImage,
+)
 from farm.reasons import Reason
 from farm.spec import BuildSpec
 from farm.states import Outcome, StepStatus
@@ -16,6 +26,8 @@ from tests.services.farm import processes_with
 from tests.services.gitserver import Credentials as GitLogin
 from tests.services.gitserver import GitServer, Repository
 from tests.services.registry import Login, Registry
+from workers.buildx import Buildx
+from workers.runner import Attempt
 
 pytestmark = pytest.mark.engine
 
@@ -303,6 +315,7 @@ def test_private_things_work_with_their_credentials(
         ("FROM localhost:1/no/such:1\nRUN true\n", Reason.REGISTRY_UNAVAILABLE),
         ("FROM {base}\nRUN --mount=type=secret,id=x,required=true true\n", Reason.SECRET_MISSING),
         ("FROM {base}\nRUN sh -c 'kill -9 $$'; exit $?\n", Reason.OUT_OF_MEMORY),
+        ("FROM {base}\nRUN echo No space left on device; exit 1\n", Reason.STEP_FAILED),
     ],
 )
 def test_what_is_wrong_with_a_dockerfile_is_said(
@@ -332,3 +345,83 @@ def test_a_log_over_its_limit_keeps_its_head_and_its_tail(
     assert " line-3999\n" in attempt.text
     assert "lines (" in attempt.text
     assert attempt.text.splitlines()[-1] == "#0 succeeded"
+
+
+def test_an_error_of_the_workers_own_is_reported_with_the_log_and_leaves_nothing(
+    bench: Bench, git_server: GitServer, base_image: str, engine: Engine
+) -> None:
+    def break_down() -> bool:
+        raise ZeroDivisionError
+
+    repository = repository_with(git_server, base_image, "RUN echo No space left on device.")
+    attempt = bench.order(spec_for(git_server, repository, no_cache=True))
+    broken = Buildx({"DOCKER_HOST": engine.host}, disk_is_full=break_down)
+    running = Attempt(replace(bench.tools, buildx=broken), attempt.answer.part_id, 1)
+    with pytest.raises(ZeroDivisionError) as caught:
+        running.carry_out()
+    running.report_fault(caught.value)
+    assert reason_of(attempt)[:2] == (Outcome.ERRORED, Reason.WORKER_FAULT)
+    assert "No space left" in attempt.text.splitlines()[-1]
+    assert attempt.finish is not None
+    assert attempt.finish.log_size == len(attempt.log)
+    assert bench.plane.requests.count("/worker/v1/attempts/1/1/finish") == 1
+    assert bench.leftovers() == []
+    assert list(bench.layout.spool.iterdir()) == []
+    assert not {thread.name for thread in threading.enumerate()} & {"log", "lease"}
+
+
+def test_a_timeout_during_publish_does_not_undo_the_build(
+    bench: Bench, git_server: GitServer, base_image: str, registry: Registry
+) -> None:
+    repository = repository_with(git_server, base_image)
+    tag = f"{registry.host}/team/timely:1"
+    attempt = bench.order(spec_for(git_server, repository, tags=[tag], push=True), timeout_s=6)
+    attempt.on_publish = lambda: time.sleep(7)
+    bench.run(attempt)
+    assert attempt.finish is not None
+    assert attempt.finish.outcome is Outcome.SUCCEEDED, attempt.text
+    assert registry.digest("team/timely", "1") == attempt.finish.digest
+
+
+def test_a_worker_that_learns_from_its_heartbeat_that_it_is_stale_still_puts_its_tag_back(
+    bench: Bench, git_server: GitServer, base_image: str, registry: Registry
+) -> None:
+    repository = repository_with(git_server, base_image, "RUN cat /proc/uptime > /made")
+    tag = f"{registry.host}/team/late-news:1"
+    spec = spec_for(git_server, repository, tags=[tag], push=True, no_cache=True)
+    winner = bench.run(bench.order(spec)).finish
+    assert winner
+    assert winner.digest
+    attempt = bench.order(spec)
+
+    def lose_after_the_first_answer() -> None:
+        attempt.stale = True
+        attempt.publish_is_silent_until = time.monotonic() + 1
+
+    attempt.on_publish = lose_after_the_first_answer
+    attempt.desired = [DesiredTag(reference=tag, digest=winner.digest)]
+    bench.run(attempt)
+    assert attempt.finish is None
+    assert registry.digest("team/late-news", "1") == winner.digest
+
+
+def test_a_resumed_attempt_repairs_what_its_predecessor_moved_too_late(
+    bench: Bench, git_server: GitServer, base_image: str, registry: Registry
+) -> None:
+    repository = repository_with(git_server, base_image, "RUN cat /proc/uptime > /made")
+    tag = f"{registry.host}/team/resumed:1"
+    spec = spec_for(git_server, repository, tags=[tag], push=True, no_cache=True)
+    ten = bench.run(bench.order(spec)).finish
+    nine = bench.run(bench.order(spec)).finish  # its PUT comes last
+    assert ten
+    assert nine
+    assert nine.digest
+    assert registry.digest("team/resumed", "1") == nine.digest
+    image = PublishedImage(digest=nine.digest, size=nine.size)
+    again = bench.order(spec, published=image, timeout_s=0)
+    taken = PublishAnswer(owned=[], others=[DesiredTag(reference=tag, digest=ten.digest)])
+    again.publish_answers = [taken] * 3
+    finish = bench.run(again).finish
+    assert finish
+    assert finish.outcome is Outcome.SUCCEEDED
+    assert registry.digest("team/resumed", "1") == ten.digest

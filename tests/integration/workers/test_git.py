@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import secrets
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,7 +23,7 @@ from scripts.sample.processes import program
 from tests.services.gitserver import Credentials, GitServer, Repository
 from workers.attemptdir import AttemptDir, Claimed
 from workers.git import Fetched, FetchOrder, Git
-from workers.stop import Stop
+from workers.stop import Cause, Stop
 
 FILES = {"Dockerfile": "FROM scratch\n", "app/main.py": "print(1)\n"}
 
@@ -284,3 +290,130 @@ def test_fetches_of_one_mirror_take_turns_and_all_succeed(
     for thread in threads:
         thread.join(60)
     assert [found[number] for number in range(1, 7)] == shas
+
+
+DATED = "tree {tree}\nauthor a <a@b.c> {date}\ncommitter a <a@b.c> {date}\n\nx\n"
+
+
+@pytest.mark.parametrize("date", ["1700000000 +051800", "253402300800 +0000", "99999999999 -9999"])
+def test_a_hostile_date_is_no_fault_of_the_workers(
+    fetch: Fetch, repository: Repository, date: str
+) -> None:
+    tree = repository.git("rev-parse", "refs/heads/main^{tree}")
+    text = DATED.format(tree=tree, date=date).encode()
+    commit = repository.git(
+        "hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=text
+    )
+    repository.git("update-ref", "refs/heads/main", commit)
+    found = fetch()
+    assert found.sha == commit
+    assert 2023 <= found.commit_date.year <= 2100
+    assert found.commit_date.utcoffset() == timedelta(0)
+
+
+def test_an_early_end_of_tar_does_not_hang_the_export(
+    fetch: Fetch,
+    git: Git,
+    repository: Repository,
+    folder: AttemptDir,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository.commit({"large": "0123456789abcdef" * 100_000})
+    fetched = fetch()
+    monkeypatch.setattr("workers.git.tool", lambda _name: program("false"))
+    with stopping_after(20) as stop:
+        assert reason_of(lambda: git.export(fetched, folder, stop)) is Reason.WORKER_FAULT
+
+
+@contextmanager
+def stopping_after(seconds: float) -> Iterator[Stop]:
+    """A stop that gives up, so that what hangs fails here."""
+    stop = Stop()
+    timer = threading.Timer(seconds, stop.ask, [Cause.STALE])
+    timer.start()
+    yield stop
+    timer.cancel()
+
+
+def test_a_fetch_that_is_too_large_is_refused_and_leaves_nothing(
+    fetch: Fetch, repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("workers.mirrors.FETCH_LIMIT", 1024**2)
+    repository.commit({f"f{n}": secrets.token_hex(32 * 1024) for n in range(150)})
+    with pytest.raises(AttemptError, match="more than 1 MiB") as caught:
+        fetch()
+    assert caught.value.reason is Reason.SOURCE_REFUSED
+    assert not list((tmp_path / "worker").glob("mirrors/*/objects/pack/*"))
+
+
+def test_a_fetch_ends_when_the_disk_gets_full(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.mirrors.FREE_FLOOR", 2**63)
+    assert reason_of(fetch) is Reason.NO_SPACE
+    monkeypatch.undo()
+    assert fetch().sha
+
+
+def packs(mirror: Path) -> list[Path]:
+    return list(mirror.glob("objects/pack/*.pack"))
+
+
+def test_a_mirror_in_many_pieces_becomes_one_and_can_be_exported_from(
+    fetch: Fetch,
+    git: Git,
+    repository: Repository,
+    folder: AttemptDir,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.mirrors.MOST_PACKS", 2)
+    for number in range(3):
+        repository.commit({f"{number}/f{n}": f"{number} {n}" for n in range(120)})
+        fetched = fetch()
+    (fetched.mirror / "objects" / "pack" / "tmp_pack_killed").write_text("x")
+    assert len(packs(fetched.mirror)) == 3
+    git.tidy()
+    assert len(packs(fetched.mirror)) == 1
+    assert not list(fetched.mirror.glob("objects/pack/tmp_*"))
+    assert (git.export(fetched, folder, Stop()) / "2" / "f119").read_text() == "2 119"
+    assert fetch().sha == repository.sha("refs/heads/main")
+
+
+def test_refs_of_killed_attempts_go_with_what_they_held(fetch: Fetch, git: Git) -> None:
+    fetched = fetch()
+    ref = fetched.mirror / fetched.ref
+    git.tidy()
+    assert ref.exists()
+    age(ref, days=2)
+    git.tidy()
+    assert not ref.exists()
+
+
+def test_a_mirror_that_nobody_uses_goes_and_comes_back(
+    fetch: Fetch, git: Git, repository: Repository
+) -> None:
+    mirror = fetch().mirror
+    age(mirror.with_suffix(".lock"), days=29)
+    git.tidy()
+    assert mirror.exists()
+    age(mirror.with_suffix(".lock"), days=31)
+    git.tidy()
+    assert not mirror.exists()
+    assert fetch().sha == repository.sha("refs/heads/main")
+    git.tidy()
+    assert mirror.exists()
+
+
+def test_a_mirror_in_use_is_not_tidied(fetch: Fetch, git: Git) -> None:
+    mirror = fetch().mirror
+    lock = mirror.with_suffix(".lock")
+    age(lock, days=31)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        git.tidy()
+    assert mirror.exists()
+
+
+def age(path: Path, *, days: float) -> None:
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))

@@ -208,7 +208,8 @@ def test_a_worker_token_is_the_line_for_a_new_host(farm: FakeFarm, home: Path) -
 
     shown = worker_command(farm, worker_token, *options)
 
-    assert shown == f"FARM_SERVER={farm.url} FARM_WORKER_TOKEN=farm_w farm worker\n"
+    line = f"curl -fsSL {farm.url}/worker/install.sh | FARM_WORKER_TOKEN=farm_w sh\n"
+    assert shown == line
     assert farm.asked[0].body == {
         "name": "gpus",
         "scopes": ["worker"],

@@ -33,7 +33,15 @@ def test_a_token_with_one_wrong_letter_is_not_well_formed(place: int, letter: st
 
 @pytest.mark.parametrize(
     "text",
-    ["", "farm_", "x" * 41, "FARM_" + "0" * 36, "farm_" + "0" * 36, "farm_" + "é" * 36, "\x00" * 41],
+    [
+        "",
+        "farm_",
+        "x" * 41,
+        "FARM_" + "0" * 36,
+        "farm_" + "0" * 36,
+        "farm_" + "é" * 36,
+        "\x00" * 41,
+    ],
 )
 def test_what_is_no_token_is_not_well_formed(text: str) -> None:
     assert not well_formed(text)

@@ -107,7 +107,9 @@ TEXTS = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(TEXTS, st.lists(st.integers(1, 700), min_size=1, max_size=9), st.booleans())
 def test_any_chunking_gives_the_same_lines(
-    texts: list[tuple[int, str]], cuts: list[int], ended: bool  # noqa: FBT001, drawn
+    texts: list[tuple[int, str]],
+    cuts: list[int],
+    ended: bool,  # noqa: FBT001, drawn
 ) -> None:
     whole = "".join(f"#{step} {text}\n" for step, text in texts).encode()
     whole = whole if ended else whole[:-1]

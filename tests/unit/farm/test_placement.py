@@ -55,9 +55,7 @@ def test_what_no_worker_could_ever_take_is_said_to_be_unschedulable(
         ({"needs_containerd_store": True}, {"containerd_store": True}),
     ],
 )
-def test_a_part_goes_where_its_needs_are_met(
-    wanted: dict[str, Any], has: dict[str, Any]
-) -> None:
+def test_a_part_goes_where_its_needs_are_met(wanted: dict[str, Any], has: dict[str, Any]) -> None:
     assert plan([part(1, **wanted)], [worker(1, slots=0), worker(2, **has)]).assignments == {1: 2}
 
 

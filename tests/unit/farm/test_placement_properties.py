@@ -127,9 +127,16 @@ def test_unschedulable_is_said_exactly_of_what_no_worker_could_ever_take(
     p: list[WaitingPart], w: list[WorkerState], b: list[Held], warm: Warm, cap: int
 ) -> None:
     answer = make(p, w, b, warm, cap)
-    at_their_best = [worker(each.worker_id, zone=each.zone, labels=each.labels,
-                            platforms=each.platforms, containerd_store=each.containerd_store)
-                     for each in w]
+    at_their_best = [
+        worker(
+            each.worker_id,
+            zone=each.zone,
+            labels=each.labels,
+            platforms=each.platforms,
+            containerd_store=each.containerd_store,
+        )
+        for each in w
+    ]
     for each in p:
         if each.not_before and each.not_before > NOW:
             continue

@@ -27,6 +27,7 @@ FARM = {
     "engine_unavailable",
     "worker_fault",
     "unschedulable",
+    "waited_too_long",
 }
 WAIT = {"registry_rate_limited", "registry_unavailable", "worker_stopped"}
 PEOPLE = {"superseded", "requested"}

@@ -64,7 +64,16 @@ def test_what_git_or_a_shell_could_misread_is_no_ref(row: str, ref: str) -> None
 
 @pytest.mark.parametrize(
     "ref",
-    ["main", "refs/heads/main", "refs/tags/v1.2.3", "feature/-x", "v1.0", "fix_#12", "größe", "HEAD"],
+    [
+        "main",
+        "refs/heads/main",
+        "refs/tags/v1.2.3",
+        "feature/-x",
+        "v1.0",
+        "fix_#12",
+        "größe",
+        "HEAD",
+    ],
 )
 def test_an_ordinary_ref_is_taken_as_it_is(ref: str) -> None:
     assert check_ref(ref) == ref

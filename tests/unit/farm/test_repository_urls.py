@@ -115,12 +115,23 @@ def test_a_public_address_passes(host: str) -> None:
     guard.check_host(host, field="repository", insecure_ok=False)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_a_trial_farm_may_use_its_own_machine(host: str) -> None:
     guard.check_host(host, field="repository", insecure_ok=True)
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "10.0.0.1", "168.63.129.16", "fe80::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "10.0.0.1",
+        "168.63.129.16",
+        "fe80::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+    ],
+)
 def test_a_trial_farm_still_refuses_what_is_not_its_own_machine(host: str) -> None:
     with pytest.raises(Invalid):
         guard.check_host(host, field="repository", insecure_ok=True)

@@ -157,7 +157,9 @@ def test_postgres_is_spoken_to_with_psycopg() -> None:
     assert parse_url("postgresql+psycopg://db/farm").drivername == "postgresql+psycopg"
 
 
-@pytest.mark.parametrize("url", ["mysql://db/farm", "sqlite://", "sqlite:///:memory:", "s3cret", ""])
+@pytest.mark.parametrize(
+    "url", ["mysql://db/farm", "sqlite://", "sqlite:///:memory:", "s3cret", ""]
+)
 def test_any_other_database_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(SettingsError, match="FARM_DATABASE_URL") as refused:
         parse_url(url)

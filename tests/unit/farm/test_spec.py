@@ -177,7 +177,8 @@ def test_pushing_needs_a_tag() -> None:
     ],
 )
 def test_a_build_pushes_when_it_has_tags_unless_it_says_no(
-    fields: dict[str, Any], push: bool  # noqa: FBT001, a column of the table
+    fields: dict[str, Any],
+    push: bool,  # noqa: FBT001, a column of the table
 ) -> None:
     assert request(**fields).compile(GIT).push is push
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 import pytest
 
 from farm.reasons import Reason
 from tests.unit.workers.recorded import play
+from workers.buildx import DiskWatch
 from workers.diagnosis import diagnose
+from workers.engine import is_nearly_full
 from workers.steps import Step
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,6 +69,10 @@ PROCESS = 'process "/bin/sh -c {command}" did not complete successfully: {end}'
             failed(
                 PROCESS.format(command="x", end="exit code: 1"), tail=("No space left on device",)
             ),
+            Reason.STEP_FAILED,
+        ),
+        (
+            failed(PROCESS.format(command="x", end="write /y: no space left on device")),
             Reason.NO_SPACE,
         ),
         (
@@ -87,6 +94,43 @@ PROCESS = 'process "/bin/sh -c {command}" did not complete successfully: {end}'
 )
 def test_a_failed_step_has_its_reason(step: Step, reason: Reason) -> None:
     assert diagnose(1, [step], ["ERROR: failed to solve: whatever"]).reason is reason
+
+
+def test_a_step_that_ran_out_of_disk_is_believed_when_the_disk_was_full() -> None:
+    error = PROCESS.format(command="x", end="exit code: 1")
+    honest = failed(error, tail=("dd: No space left on device",))
+    assert diagnose(1, [honest], [], disk_was_full=True).reason is Reason.NO_SPACE
+    other = failed(error, tail=("make: failed",))
+    assert diagnose(1, [other], [], disk_was_full=True).reason is Reason.STEP_FAILED
+
+
+def disk(*, blocks_left: int, files_left: int) -> os.statvfs_result:
+    return os.statvfs_result((4096, 4096, 1000, 0, blocks_left, 1000, 0, files_left, 0, 255))
+
+
+def test_a_disk_is_full_when_it_lacks_bytes_or_files() -> None:
+    assert not is_nearly_full(disk(blocks_left=100, files_left=100))
+    assert is_nearly_full(disk(blocks_left=10, files_left=100))
+    assert is_nearly_full(disk(blocks_left=100, files_left=10))
+
+
+def test_the_disk_is_looked_at_when_a_step_says_that_it_is_full_and_not_every_time() -> None:
+    looks: list[int] = []
+
+    def is_full() -> bool:
+        looks.append(1)
+        return False
+
+    lines: list[str] = []
+    watch = DiskWatch(is_full)
+    heard = watch.listening(lines.append)
+    heard("#1 0.1 hello")
+    assert looks == []
+    for _ in range(1000):
+        heard("#1 0.1 write: No space left on device")
+    assert len(looks) <= 2
+    assert len(lines) == 1001
+    assert not watch.was_full
 
 
 def test_what_nobody_foresaw_is_unknown_with_what_was_seen() -> None:

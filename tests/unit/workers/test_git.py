@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from farm.errors import AttemptError
 from farm.reasons import Reason
-from workers.address import Pin, is_public
+from workers.address import Pin, goes_through_proxy
 from workers.attemptdir import AttemptDir, Claimed
 from workers.git import FetchOrder, Git
 from workers.giterrors import explain, is_corrupt
+from workers.process import KEPT_BYTES, READ_BYTES, run
 from workers.stop import Stop
 
 
@@ -54,6 +57,16 @@ from workers.stop import Stop
         ),
         ("fatal: write error: No space left on device", Reason.NO_SPACE),
         ("error: RPC failed; curl 18\nfatal: early EOF", Reason.REPOSITORY_UNAVAILABLE),
+        (
+            "remote: Access to this repository is forbidden\n"
+            "fatal: unable to access 'https://h/': The requested URL returned error: 403",
+            Reason.REPOSITORY_UNAUTHORIZED,
+        ),
+        ("remote: You are forbidden to read this.\nfatal: bye", Reason.REPOSITORY_UNAUTHORIZED),
+        (
+            "remote: fsck error, no space left on device\nfatal: the remote end hung up",
+            Reason.REPOSITORY_UNAVAILABLE,
+        ),
         ("fatal: a sentence of tomorrow", Reason.UNKNOWN),
         ("", Reason.UNKNOWN),
     ],
@@ -67,29 +80,8 @@ def test_a_damaged_mirror_is_seen() -> None:
     assert not is_corrupt("fatal: couldn't find remote ref x")
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
-        *(
-            "168.63.129.16",
-            "192.0.0.192",
-            "224.0.0.1",
-            "::1",
-            "::",
-            "fe80::1%eth0",
-            "fd00:ec2::254",
-        ),
-        *("::ffff:169.254.169.254", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
-    ],
-)
-def test_an_address_that_is_not_the_internet_is_refused(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", ["140.82.121.4", "2606:50c0:8000::153", "::ffff:140.82.121.4"])
-def test_a_public_address_passes(address: str) -> None:
-    assert is_public(address)
+def test_a_server_cannot_have_a_mirror_thrown_away() -> None:
+    assert not is_corrupt("remote: fatal: bad object HEAD\nfatal: the remote end hung up")
 
 
 def test_a_pin_is_in_the_form_that_curl_reads() -> None:
@@ -112,3 +104,71 @@ def test_a_strict_worker_fetches_from_public_hosts_over_https_alone(
     ):
         git.fetch(order, None, folder, Stop())
     assert caught.value.reason is Reason.CONFIGURATION_INVALID
+
+
+FORGE = "https://git.forge.example/a/b"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"NO_PROXY": "other.example"}, False),
+        ({"https_proxy": "", "HTTPS_PROXY": ""}, False),
+        ({"http_proxy": "http://p:1"}, False),
+        ({"https_proxy": "http://p:1"}, True),
+        ({"HTTPS_PROXY": "http://p:1"}, True),
+        ({"all_proxy": "http://p:1"}, True),
+        ({"https_proxy": "http://p:1", "no_proxy": "forge.example"}, False),
+        ({"https_proxy": "http://p:1", "NO_PROXY": "x, .forge.example:443"}, False),
+        ({"https_proxy": "http://p:1", "NO_PROXY": "x git.forge.example"}, False),
+        ({"https_proxy": "http://p:1", "NO_PROXY": "*"}, False),
+        ({"https_proxy": "http://p:1", "NO_PROXY": "e.example,.,"}, True),
+    ],
+)
+def test_a_name_is_left_to_a_proxy_only_when_git_really_uses_it(
+    environment: dict[str, str], *, expected: bool
+) -> None:
+    assert goes_through_proxy(FORGE, environment) is expected
+
+
+def test_an_address_is_checked_also_behind_a_proxy() -> None:
+    assert not goes_through_proxy("https://10.0.0.1/a/b", {"https_proxy": "http://p:1"})
+
+
+def reason_for(tmp_path: Path, order: FetchOrder, environment: dict[str, str]) -> Reason:
+    git = Git(tmp_path, insecure_ok=False, own_environment=environment)
+    git.prepare()
+    with (
+        AttemptDir.create(tmp_path / "tmp", Claimed(1, 1, "x")) as folder,
+        pytest.raises(AttemptError) as caught,
+    ):
+        git.fetch(order, None, folder, Stop())
+    return caught.value.reason
+
+
+def test_no_proxy_alone_does_not_switch_the_check_off(tmp_path: Path) -> None:
+    order = FetchOrder("https://localhost:1/a/b", "HEAD", None, "1.1")
+    found = reason_for(tmp_path, order, {"NO_PROXY": "example.com", "https_proxy": ""})
+    assert found is Reason.CONFIGURATION_INVALID
+
+
+def test_a_registered_forge_may_be_private_but_is_not_called_over_http(tmp_path: Path) -> None:
+    private = FetchOrder("https://localhost:1/a/b", "HEAD", None, "1.1", trusted_host=True)
+    assert reason_for(tmp_path, private, {}) is Reason.REPOSITORY_UNAVAILABLE
+    plain = FetchOrder("http://localhost:1/a/b", "HEAD", None, "1.1", trusted_host=True)
+    assert reason_for(tmp_path, plain, {}) is Reason.CONFIGURATION_INVALID
+
+
+def test_of_endless_words_the_end_is_kept() -> None:
+    script = "import sys\nfor n in range(300000): print('remote: x' * 3, n, file=sys.stderr)"
+    ended = run([sys.executable, "-c", script], env={}, on_start=nullcontext)
+    assert len(ended.err) <= KEPT_BYTES + READ_BYTES
+    assert ended.err.endswith(" 299999\n")
+
+
+def test_a_command_gets_its_input_and_says_both_things() -> None:
+    script = "import sys; d = sys.stdin.read(); print(d); print(d * 100000, file=sys.stderr)"
+    ended = run([sys.executable, "-c", script], env={}, on_start=nullcontext, stdin=b"hello")
+    assert (ended.code, ended.out) == (0, "hello\n")
+    assert ended.err.endswith("hello\n")
