@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> Flask:
     """The application, with its own database pool, listeners and threads."""
     app = Flask("web")
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the interface only
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # one more, to see that it is too much
     app.extensions[EXTENSION] = make_services(settings)
     headers.install(app)
     errors.install(app)

@@ -210,7 +210,7 @@ install_service() {
 # --- main: in a function, so that a script cut short on its way does nothing -------------------
 
 main() {
-    service= print_unit= dir=
+    service='' print_unit='' dir=''
     while [ $# -gt 0 ]; do
         case $1 in
         --service) service=yes ;;

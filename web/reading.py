@@ -60,7 +60,7 @@ def _json() -> object:
         raise _WrongType("Send the body without a Content-Encoding.")
     if (request.content_length or 0) > MAX_BODY:
         raise _TooLarge(f"The body may have {MAX_BODY} bytes.")
-    data = request.get_data(cache=False)  # 413 beyond MAX_CONTENT_LENGTH, whatever it says
+    data = request.get_data(cache=False)  # cut at MAX_CONTENT_LENGTH, one byte above
     if len(data) > MAX_BODY:
         raise _TooLarge(f"The body may have {MAX_BODY} bytes.")
     try:

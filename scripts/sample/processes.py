@@ -163,6 +163,6 @@ class Process:
         self._popen.wait()
 
     def kill(self) -> None:
-        """kill -9: no chance to say goodbye."""
+        """Kill -9: no chance to say goodbye."""
         self._popen.kill()
         self._popen.wait()

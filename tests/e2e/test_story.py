@@ -39,7 +39,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def named_in_readme() -> list[str]:
-    return re.findall(r"^\d\. \[([\w/.]+)\]\(", (ROOT / "README.md").read_text(), re.M)
+    return re.findall(r"^\d\. \[([\w/.]+)\]\(", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
 class Passed:

@@ -29,13 +29,18 @@ def test_a_moment_comes_back_as_it_was_whatever_its_zone(world: World) -> None:
     assert row.created_at.tzinfo is UTC
 
 
-def test_what_fails_in_the_middle_is_not_half_done(world: World) -> None:
-    with pytest.raises(RuntimeError), world.database.write() as session:
+def write_and_fail(world: World) -> float:
+    with world.database.write() as session:
         session.add(
             Project(name="a/b", owner="a", repository="x", repository_key="x", created_at=START)
         )
         session.flush()
-        raise RuntimeError
+        return 1 / 0
+
+
+def test_what_fails_in_the_middle_is_not_half_done(world: World) -> None:
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail(world)
     with world.database.read() as session:
         assert session.scalars(select(Project)).all() == []
 

@@ -7,7 +7,7 @@ import pytest
 
 from farm import sweep
 from farm.errors import StaleAttempt
-from farm.model import Part, Presence, Worker
+from farm.model import Presence, Worker
 from farm.reasons import Reason, WaitReason
 from farm.states import BuildStatus, Outcome
 from farm.sweep import Swept

@@ -1,5 +1,7 @@
 """Who owns a tag: the newest build of a name; a stale or older one puts back what it moved."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
@@ -17,7 +19,7 @@ def desired(world: World, reference: str = TAG) -> str | None:
         return session.scalars(select(Tag.digest).where(Tag.reference == reference)).first()
 
 
-def running(world: World, worker: Worker, sha: str, **body: object) -> Part:
+def running(world: World, worker: Worker, sha: str, **body: Any) -> Part:
     """A build that has found its commit."""
     build_id = world.build(**body)
     world.later(1)

@@ -145,3 +145,19 @@ def test_every_answer_has_its_security_headers(site: Site, path: str) -> None:
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert headers["Cache-Control"] == "no-store"
     assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_a_body_without_a_length_is_cut_off_and_refused(site: Site) -> None:
+    class Endless:
+        def read(self, size: int = -1) -> bytes:
+            assert size > 0
+            return b" " * size
+
+        def close(self) -> None:
+            pass
+
+    endless = {"wsgi.input": Endless(), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    answer = site.call(
+        "POST", "/api/v1/builds", content_type="application/json", environ_overrides=endless
+    )
+    problem(answer, 413, "too_large")

@@ -102,13 +102,13 @@ def test_an_attempt_that_cannot_be_is_stale_and_no_bug(
     worker: HandWorker, part: int, attempt: int, verb: str
 ) -> None:
     worker.part, worker.attempt = part, attempt
-    more: dict[str, Any] = {
+    calls: dict[str, dict[str, Any]] = {
         "claim": {},
         "heartbeat": {"body": {"phase": "building"}},
         "log": {"query_string": {"offset": 0}, "data": b"x"},
         "finish": {"body": {"outcome": "succeeded"}},
-    }[verb]
-    assert worker.verb(verb, **more).status_code in (404, 409)
+    }
+    assert worker.verb(verb, **calls[verb]).status_code in (404, 409)
 
 
 def test_every_verb_may_be_repeated(site: Site, worker: HandWorker) -> None:

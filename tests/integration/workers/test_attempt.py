@@ -375,8 +375,9 @@ def test_a_timeout_during_publish_does_not_undo_the_build(
 ) -> None:
     repository = repository_with(git_server, base_image)
     tag = f"{registry.host}/team/timely:1"
-    attempt = bench.order(spec_for(git_server, repository, tags=[tag], push=True), timeout_s=6)
-    attempt.on_publish = lambda: time.sleep(7)
+    attempt = bench.order(spec_for(git_server, repository, tags=[tag], push=True), timeout_s=5)
+    pauses = [5.5]
+    attempt.on_publish = lambda: time.sleep(pauses.pop() if pauses else 0)
     bench.run(attempt)
     assert attempt.finish is not None
     assert attempt.finish.outcome is Outcome.SUCCEEDED, attempt.text

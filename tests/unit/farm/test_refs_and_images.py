@@ -57,7 +57,7 @@ BAD_REFS = [
 
 @pytest.mark.parametrize(("row", "ref"), BAD_REFS)
 def test_what_git_or_a_shell_could_misread_is_no_ref(row: str, ref: str) -> None:
-    with pytest.raises(ValueError, match="must|is not a valid git ref") as refused:
+    with pytest.raises(ValueError, match=r"must|is not a valid git ref") as refused:
         check_ref(ref)
     assert len(ref) < 3 or ref not in str(refused.value), row
 

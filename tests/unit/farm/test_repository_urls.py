@@ -60,7 +60,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("row", "url"), MALFORMED)
 def test_what_is_no_clone_url_is_refused_and_not_repeated(row: str, url: str) -> None:
-    with pytest.raises(ValueError, match="must|is not a URL") as refused:
+    with pytest.raises(ValueError, match=r"must|is not a URL") as refused:
         parse_repository_url(url)
     assert not url or url not in str(refused.value), row
 

@@ -146,7 +146,7 @@ def test_a_hostile_field_is_refused(row: str, fields: dict[str, Any]) -> None:
     ],
 )
 def test_an_ordinary_field_is_taken(fields: dict[str, Any]) -> None:
-    assert request(**fields)
+    assert request(**fields).compile(GIT).repository == GIT
 
 
 def test_a_request_names_a_repository_or_a_project() -> None:

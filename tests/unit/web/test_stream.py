@@ -32,7 +32,8 @@ def logs(tmp_path: Path) -> LogStore:
 
 def frames(logs: LogStore, reader: _Reader, *, whole: bool = False) -> list[dict[str, Any]]:
     services: Any = Logs(logs)
-    return [json.loads(data_of(text)) for text in stream._log(services, reader, whole=whole)]
+    upto = None if whole else logs.size(reader.part_id, reader.attempt)
+    return [json.loads(data_of(text)) for text in stream._log(services, reader, upto=upto)]
 
 
 def data_of(frame: str) -> str:
