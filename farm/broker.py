@@ -9,18 +9,69 @@ connection otherwise hangs for ever; no result backend, no ETA, no remote contro
 
 from __future__ import annotations
 
+from queue import Empty
+from typing import Any
+
+import structlog
 from celery import Celery
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import ResponseError
 
 from farm.protocol import ATTEMPT_TASK, queue_of
+
+log = structlog.get_logger()
 
 SEND_ERRORS = (OperationalError, OSError)
 """What sending raises when the broker is away: the sweep will send again."""
 
 
+class _Channel(kombu_redis.Channel):
+    """Drops what is no message, where kombu would end the whole worker.
+
+    Anybody who reaches Redis can put garbage on a queue. A message is only a hint, so
+    nothing is lost with one that cannot be read: what it stood for is placed anew.
+    """
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except self.connection_errors:
+            raise
+        except Empty:
+            raise
+        except ResponseError as exc:  # the queue's key holds something that is no list
+            log.warning("queue_removed", error=type(exc).__name__)
+            self._remove_queues()
+        except Exception as exc:  # noqa: BLE001  whatever a message can break
+            log.warning("message_dropped", error=type(exc).__name__)
+        raise Empty
+
+    def _remove_queues(self) -> None:
+        with self.conn_or_acquire() as client:
+            for queue in self.active_queues:
+                for step in self.priority_steps:
+                    client.delete(self._q_for_pri(queue, step))  # type: ignore[no-untyped-call]
+
+
+class _Transport(kombu_redis.Transport):
+    Channel = _Channel
+
+
+class FarmCelery(Celery):  # type: ignore[misc]  # Celery is not typed
+    """Celery that reads its queues through a channel which garbage does not end."""
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
+        """The connection of a worker's consumer."""
+        connection: Connection = super().connection_for_read(url, **options)
+        connection.transport_cls = _Transport
+        return connection
+
+
 def make_celery(broker_url: str) -> Celery:
     """The Celery application, for sending and for a worker alike."""
-    app = Celery("farm", broker=broker_url, set_as_current=False)
+    app = FarmCelery("farm", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_acks_late=False,
         worker_disable_prefetch=True,

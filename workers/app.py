@@ -66,13 +66,7 @@ def run(settings: Settings) -> int:
 
     shutdown = Shutdown(settings.drain_s)
     caretaker = Caretaker(
-        check_ins,
-        janitor,
-        spool,
-        control,
-        first=first,
-        restart=_stop_this_process,
-        tidy=git.tidy,
+        check_ins, janitor, spool, git, control, first=first, restart=_stop_this_process
     )
     shutdown.on_begin = caretaker.stopping
     process = PoolProcess(

@@ -14,6 +14,7 @@ from farm.protocol import PROTOCOL, CheckedIn, CheckIn
 from workers.answers import ControlRefused, ControlSilent, NotEnrolled
 from workers.control import Control
 from workers.engine import Engine, disk_of
+from workers.git import Git
 from workers.janitor import Janitor
 from workers.spool import Spool
 from workers.toolbox import Layout
@@ -86,19 +87,19 @@ class Caretaker:
         check_ins: CheckIns,
         janitor: Janitor,
         spool: Spool,
+        git: Git,
         control: Control,
         *,
         first: CheckedIn,
         restart: Callable[[], None],
-        tidy: Callable[[], None],
     ) -> None:
         self._check_ins = check_ins
         self._janitor = janitor
         self._spool = spool
+        self._git = git
         self._control = control
         self._first = first
         self._restart = restart
-        self._tidy = tidy
         self._hurry = threading.Event()
         self._threads = [
             threading.Thread(target=self._check_in, name="check-in", daemon=True),
@@ -144,6 +145,6 @@ class Caretaker:
         while True:
             time.sleep(TIDY_S)
             try:
-                self._tidy()
+                self._git.tidy()
             except (OSError, FarmError) as exc:
                 log.warning("mirrors_not_tidied", error=str(exc))

@@ -51,11 +51,10 @@ def move_tags(
 ) -> list[str]:
     """Put the digest under every tag that `publish` says is ours; the tags come back.
 
-    `publish` is asked again until its answer is unchanged, because a newer build may
-    have taken a name in between. A tag that this build moved (`maybe_moved`: an earlier
-    attempt may have) and does not own is put back, also when the attempt turns out to
-    be stale: then StaleAttempt is raised. AttemptError as Registries raises them, or
-    `registry_unavailable` for a tag that does not stay.
+    `publish` is asked until its answer is unchanged: a newer build may take a name in
+    between. A tag that this build moved (`maybe_moved`: an earlier attempt may have) and
+    does not own is put back, also before StaleAttempt or an AttemptError is raised:
+    Registries' own, or `registry_unavailable` for a tag that does not stay.
     """
     tags = _Tags(registries, digest, maybe_moved)
     wanted = tags.ask(publish)
@@ -65,8 +64,7 @@ def move_tags(
             again = tags.ask(publish)
             settled = again == wanted and tags.stay(again.owned)
         except AttemptError:
-            # A newer build may have taken a name since: what was moved is not left there.
-            tags.put_back(tags.ask(publish).others)
+            tags.put_back(tags.ask(publish).others)  # a newer build may own them by now
             raise
         wanted = again
         if settled:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from urllib.parse import urlsplit
 
 import click
 
@@ -54,7 +55,9 @@ def worker_token(
     elif quiet:
         click.echo(plain(made["token"]))
     else:
-        note("Run this on the new host; the token is shown only now:")
+        note("Run this on the new host (docs/hosts.md); the token is shown only now:")
+        if urlsplit(api.server).hostname in ("localhost", "127.0.0.1", "::1"):
+            note("That address is this machine's alone: put in the one that the new host reaches.")
         server, token = shlex.quote(api.server), shlex.quote(plain(made["token"]))
         click.echo(f"curl -fsSL {server}/worker/install.sh | FARM_WORKER_TOKEN={token} sh")
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.sample.processes import CHECKOUT, Process, program, wait_until
+from scripts.sample.processes import CHECKOUT, Process, program, session_pids, wait_until
 from scripts.sample.repositories import Repository
 from tests.services.farm import RunningFarm, running_farm
 from tests.services.gitserver import GitServer
@@ -26,6 +27,8 @@ from tests.services.registry import Registry
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 PAGE = CHECKOUT / "docs/hosts.md"
 NAME = "builder-7"
+WITHIN_S = 10
+"""From the installed program to a worker on the page."""
 OWN = {"root", "home", "tmp", "var", "run", "opt", "mnt", CHECKOUT.parts[1]}
 """Folders of / that a new host has for itself: nothing of this checkout is in the others."""
 WAY_OUT = ("PIP_", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -165,7 +168,7 @@ def test_the_page_makes_a_worker_of_a_new_host(
         assert digest == build["image"]["digest"]
         gives_the_same_wheel(farm, new_host)
     finally:
-        worker.stop()
+        press_ctrl_c(worker)
 
     older = new_host.root / "opt/farm-worker/000000000000"
     current = new_host.root / "opt/farm-worker/current"
@@ -174,7 +177,7 @@ def test_the_page_makes_a_worker_of_a_new_host(
     current.symlink_to(older.name)
     without_token = line.replace(f"FARM_WORKER_TOKEN={token} ", "")
     worker = join(farm, new_host, without_token)
-    worker.stop()
+    press_ctrl_c(worker)
     assert current.readlink() != Path(older.name)
     assert older.exists(), "an upgrade keeps the version before"
     assert len(farm.client.get("/workers").json()["items"]) == 1, "it came back as another"
@@ -186,12 +189,23 @@ def join(farm: RunningFarm, new_host: NewHost, line: str) -> Process:
     began = time.monotonic()
     offset = log.stat().st_size if log.exists() else 0
     worker = Process(new_host.command(line), log=log)
+    worker.wait_ready(lambda: "source folder" in log.read_text()[offset:], seconds=240)
+    installed = time.monotonic()
     worker.wait_ready(
         lambda: "worker_checked_in" in log.read_text()[offset:] and online(farm) is not None,
-        seconds=240,
+        seconds=WITHIN_S,
     )
-    sys.stdout.write(f"a worker {time.monotonic() - began:.1f} s after the line\n")
+    sys.stdout.write(
+        f"installed in {installed - began:.1f} s, on the page {time.monotonic() - installed:.1f} s later\n"
+    )
     return worker
+
+
+def press_ctrl_c(worker: Process) -> None:
+    """As in a terminal: everything that the line started hears it."""
+    os.killpg(worker.pid, signal.SIGINT)
+    wait_until(lambda: not session_pids(worker.pid), what="the worker has ended", seconds=20)
+    worker.stop()
 
 
 def build_on(
