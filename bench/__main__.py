@@ -199,7 +199,9 @@ def _print_memory(farm: RunningFarm) -> None:
 
 
 def _pss_mb(pid: int) -> float:
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE
+    )
     return int(found[1]) / 1024 if found else 0.0
 
 
