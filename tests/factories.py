@@ -13,14 +13,14 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import make_url, select
+from sqlalchemy import select
 
 from farm import access, attempts, builds, fleet, projects, scheduler, schema
 from farm.attempts import Claimed
 from farm.broker import Dispatcher
 from farm.db import Database
 from farm.ending import FarmLimits
-from farm.model import Attempt, Build, Event, Part, Worker
+from farm.model import Attempt, Base, Build, Event, Part, Worker
 from farm.protocol import PROTOCOL, CheckIn, Commit, Enrolment, Finish, Publish, PublishAnswer
 from farm.reasons import Reason
 from farm.scheduler import Message
@@ -28,6 +28,7 @@ from farm.sealing import Sealer
 from farm.settings import Settings
 from farm.spec import BuildRequest
 from farm.states import BuildStatus, Outcome, Phase, Trigger
+from tests.services.postgres import PostgresCluster
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KEY = "k" * 32
@@ -54,46 +55,46 @@ def farm_settings(folder: Path, database_url: str = "", **values: Any) -> Settin
 
 
 class Templates:
-    """Migrates one database of each kind, and copies it for every test that asks."""
+    """Databases with the newest schema and nothing in them, at little cost for each test.
+
+    SQLite's file is copied. Making and dropping a database costs Postgres ten times what
+    a test does, so there the same one is emptied again.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._postgres: dict[str, str] = {}
+        self._file = folder / "template.db"
+        self._postgres: str | None = None
 
-    def fill(self, url: str) -> None:
-        """Bring an empty database to the newest schema, quickly."""
-        if url.startswith("sqlite"):
-            self._fill_sqlite(Path(url.removeprefix("sqlite:///")))
-        else:
-            self._fill_postgres(url)
+    def sqlite(self, folder: Path) -> str:
+        """A copy in a test's own folder."""
+        if not self._file.exists():
+            schema.upgrade(f"sqlite:///{self._file}")
+        shutil.copyfile(self._file, folder / "farm.db")
+        return f"sqlite:///{folder / 'farm.db'}"
 
-    def _fill_sqlite(self, target: Path) -> None:
-        template = self._folder / "template.db"
-        if not template.exists():
-            schema.upgrade(f"sqlite:///{template}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(template, target)
+    def postgres(self, cluster: PostgresCluster) -> str:
+        """The session's database, emptied; made anew when a test has changed its schema."""
+        if self._postgres is None or not _emptied(self._postgres):
+            self._postgres = cluster.create_database()
+            schema.upgrade(self._postgres)
+        return self._postgres
 
-    def _fill_postgres(self, url: str) -> None:
-        parsed = make_url(url)
-        server, name = f"{parsed.host}:{parsed.port}", parsed.database or ""
-        with psycopg.connect(
-            host=parsed.host,
-            port=parsed.port,
-            user=parsed.username,
-            dbname="postgres",
-            autocommit=True,
-        ) as connection:
-            if server not in self._postgres:
-                self._postgres[server] = template = f"template_{name}"
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
-                schema.upgrade(parsed.set(database=template).render_as_string(hide_password=False))
-            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                    sql.Identifier(name), sql.Identifier(self._postgres[server])
-                )
-            )
+
+def _emptied(url: str) -> bool:
+    """Delete every row and end whoever is still connected; False when the schema is not ours."""
+    tables = {table.name for table in Base.metadata.sorted_tables}
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        if {name for (name,) in found} != {*tables, "alembic_version"}:
+            return False
+        version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in sorted(tables))
+        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(names))
+        return version == (schema.NEWEST,)
 
 
 class RecordingDispatcher(Dispatcher):

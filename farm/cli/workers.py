@@ -55,11 +55,7 @@ def worker_token(
     elif quiet:
         click.echo(plain(made["token"]))
     else:
-        note("Run this on the new host (docs/hosts.md); the token is shown only now:")
-        if urlsplit(api.server).hostname in ("localhost", "127.0.0.1", "::1"):
-            note("That address is this machine's alone: put in the one that the new host reaches.")
-        server, token = shlex.quote(api.server), shlex.quote(plain(made["token"]))
-        click.echo(f"curl -fsSL {server}/worker/install.sh | FARM_WORKER_TOKEN={token} sh")
+        _print_line(api.server, plain(made["token"]))
 
 
 @click.command("ls")
@@ -122,6 +118,14 @@ def worker_rm(names: tuple[str, ...]) -> None:
     for name in names:
         connect().delete(path_of("workers", name))
         note(f"{name} is removed.")
+
+
+def _print_line(server: str, token: str) -> None:
+    note("Run this on the new host (docs/hosts.md); the token is shown only now:")
+    if urlsplit(server).hostname in ("localhost", "127.0.0.1", "::1"):
+        note("That address is this machine's alone: put in the one that the new host reaches.")
+    script = f"{shlex.quote(server)}/worker/install.sh"
+    click.echo(f"curl -fsSL {script} | FARM_WORKER_TOKEN={shlex.quote(token)} sh")
 
 
 def _worker_row(worker: Json) -> tuple[object, ...]:

@@ -169,15 +169,17 @@ def test_the_page_makes_a_worker_of_a_new_host(
         gives_the_same_wheel(farm, new_host)
     finally:
         press_ctrl_c(worker)
+    run_again_it_upgrades(farm, new_host, line.replace(f"FARM_WORKER_TOKEN={token} ", ""))
 
-    older = new_host.root / "opt/farm-worker/000000000000"
+
+def run_again_it_upgrades(farm: RunningFarm, new_host: NewHost, line: str) -> None:
+    """With what is there made an older version, and without the token."""
     current = new_host.root / "opt/farm-worker/current"
+    older = current.with_name("000000000000")
     (current.parent / current.readlink()).rename(older)
     current.unlink()
     current.symlink_to(older.name)
-    without_token = line.replace(f"FARM_WORKER_TOKEN={token} ", "")
-    worker = join(farm, new_host, without_token)
-    press_ctrl_c(worker)
+    press_ctrl_c(join(farm, new_host, line))
     assert current.readlink() != Path(older.name)
     assert older.exists(), "an upgrade keeps the version before"
     assert len(farm.client.get("/workers").json()["items"]) == 1, "it came back as another"

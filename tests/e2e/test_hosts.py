@@ -76,6 +76,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+def control_plane(
+    folder: Path, database: str, redis_server: RedisServer, site: Site
+) -> RunningFarm:
+    address = site.network.address
+    return RunningFarm(
+        folder,
+        database_url=database,
+        redis_url=redis_server.url,
+        engine=site.hosts["a"].engine,
+        pace=PACE,
+        settings={"FARM_WORKER_REDIS_URL": f"redis://{address}:{redis_server.port}/0"},
+        address=address,
+    )
+
+
 @pytest.fixture
 def farm(
     tmp_path: Path,
@@ -89,16 +104,7 @@ def farm(
 
     Whatever the test does, afterwards database and registry agree and every host is clean.
     """
-    address = site.network.address
-    made = RunningFarm(
-        tmp_path,
-        database_url=database,
-        redis_url=own_redis.url,
-        engine=site.hosts["a"].engine,
-        pace=PACE,
-        settings={"FARM_WORKER_REDIS_URL": f"redis://{address}:{own_redis.port}/0"},
-        address=address,
-    )
+    made = control_plane(tmp_path, database, own_redis, site)
     ports = [own_redis.port, registry.port, int(git_server.url.rpartition(":")[2])]
     with loopback_everywhere(site.network, list(site.hosts.values()), tmp_path, ports=ports):
         try:
@@ -388,9 +394,7 @@ def test_workers_are_drained_resumed_and_removed_from_the_command_line(
     assert "drain it first" in busy.stderr
     second = farm.submit(repository=url, pull_request=1, tags=tags)
     assert attempts(farm.finished(first)) == [("a", "succeeded")]
-    farm.wait(
-        second, lambda b: b["waiting"]["reason"] != "group_busy", what="held back by the drain"
-    )
+    farm.wait(second, lambda b: b["waiting"]["reason"] != "group_busy", what="held by the drain")
     assert farm.build(second)["status"] == "queued"
     assert "draining" in farm_command(farm, "worker", "ls").stdout
 

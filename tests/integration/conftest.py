@@ -1,4 +1,4 @@
-"""Databases with the newest schema, on both kinds, copied from a template."""
+"""Databases with the newest schema, on both kinds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +15,12 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     return Templates(tmp_path_factory.mktemp("templates"))
 
 
-@pytest.fixture
-def migrated_url(database_url: str, templates: Templates) -> str:
+@pytest.fixture(params=["sqlite", "postgres"])
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates) -> str:
     """A database of each kind with the newest schema and nothing in it."""
-    templates.fill(database_url)
-    return database_url
+    if request.param == "sqlite":
+        return templates.sqlite(tmp_path)
+    return templates.postgres(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
