@@ -17,8 +17,15 @@ from farm.errors import AttemptError
 from farm.reasons import Reason
 
 READ_BYTES = 256 * 1024
-REPOSITORY_SHAPE = frozenset({"HEAD", "objects", "refs"})
-"""A folder with these three is a bare repository to git, and its config would be obeyed."""
+REPOSITORY_SHAPES = (
+    frozenset({"HEAD", "objects", "refs"}),
+    frozenset({"HEAD", "commondir"}),
+)
+"""A folder with these is a bare repository to git, and its config would be obeyed."""
+_SHAPE_NAMES = frozenset[str]().union(*REPOSITORY_SHAPES)
+DOCKERFILE_BYTES = 1024**2
+DOCKERFILE_LINES = 20_000
+"""BuildKit takes minutes over more, and ends in an error of its own."""
 _GIT_NAMES = frozenset({".git", "git~1"})
 
 
@@ -30,6 +37,8 @@ class Limits:
     total_bytes: int = 4 * 1024**3
     depth: int = 128
     path_bytes: int = 4000
+    name_bytes: int = 255
+    """What a file system of Linux can hold."""
 
 
 def check_tree(listing: IO[bytes], limits: Limits) -> None:
@@ -63,7 +72,25 @@ def locate(export: Path, context: str, file: str) -> tuple[Path, Path]:
     found_file = _inside(root, file)
     if not found_file.is_file():
         raise AttemptError(Reason.DOCKERFILE_INVALID, f"file: the commit has no {file}")
+    _check_dockerfile(found_file, file)
     return found_context, found_file
+
+
+def _check_dockerfile(path: Path, shown: str) -> None:
+    """Raise AttemptError (dockerfile_invalid) for what is no text, or more than anybody writes."""
+    with open(path, "rb") as file:
+        data = file.read(DOCKERFILE_BYTES + 1)
+    if len(data) > DOCKERFILE_BYTES or data.count(b"\n") > DOCKERFILE_LINES:
+        raise AttemptError(
+            Reason.DOCKERFILE_INVALID,
+            f"{shown} is larger than {DOCKERFILE_BYTES // 1024} KiB or {DOCKERFILE_LINES} lines",
+        )
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise AttemptError(Reason.DOCKERFILE_INVALID, f"{shown} is not UTF-8 text") from exc
+    if "\0" in text:
+        raise AttemptError(Reason.DOCKERFILE_INVALID, f"{shown} is not a text file")
 
 
 def _inside(root: Path, relative: str) -> Path:
@@ -90,13 +117,15 @@ def _check_path(path: bytes, limits: Limits, shapes: dict[bytes, set[str]]) -> N
     if len(path) > limits.path_bytes or len(parts) > limits.depth:
         raise _refused("a path that is too long or too deep")
     for depth, part in enumerate(parts):
+        if len(part) > limits.name_bytes:
+            raise _refused(f"a name of more than {limits.name_bytes} bytes")
         name = part.decode(errors="replace")
         if _is_git_name(name) or name in ("", ".", ".."):
             raise _refused("an entry named .git, or one that git would take for it")
-        if name in REPOSITORY_SHAPE:
+        if name in _SHAPE_NAMES:
             parent = b"/".join(parts[:depth])
             shapes[parent].add(name)
-            if shapes[parent] == REPOSITORY_SHAPE:
+            if any(shape <= shapes[parent] for shape in REPOSITORY_SHAPES):
                 shown = parent.decode(errors="replace") or "the top folder"
                 raise _refused(f"a folder shaped like a git repository: {shown}")
 

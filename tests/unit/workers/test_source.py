@@ -11,7 +11,7 @@ from farm.errors import AttemptError
 from farm.reasons import Reason
 from workers.source import Limits, check_tree, locate
 
-LIMITS = Limits(files=10, total_bytes=1000, depth=4, path_bytes=100)
+LIMITS = Limits(files=10, total_bytes=1000, depth=4, path_bytes=100, name_bytes=50)
 
 
 def listing(*paths: str, size: str = "1") -> io.BytesIO:
@@ -36,6 +36,8 @@ def test_an_honest_tree_passes(paths: tuple[str, ...]) -> None:
     [
         (("x/HEAD", "x/objects/a", "x/refs/heads/b"), "repository"),
         (("HEAD", "refs/a", "objects/b"), "top folder"),
+        (("x/HEAD", "x/commondir"), "repository"),
+        (("dir/" + "n" * 60,), "more than 50 bytes"),
         (("a/.git/config",), ".git"),
         ((".GIT/hooks/post-checkout",), ".git"),
         (("git~1",), ".git"),
@@ -44,7 +46,7 @@ def test_an_honest_tree_passes(paths: tuple[str, ...]) -> None:
         (("a/../b",), ".git"),
         (tuple(f"f{n}" for n in range(11)), "more than 10 files"),
         (("a/b/c/d/e",), "too deep"),
-        (("x" * 101,), "too long"),
+        (("x" * 40 + "/" + "y" * 45 + "/" + "z" * 20,), "too long"),
     ],
 )
 def test_a_hostile_tree_is_refused(paths: tuple[str, ...], said: str) -> None:
@@ -108,3 +110,20 @@ def test_what_is_outside_or_missing_is_refused(
         locate(export, context, file)
     assert caught.value.reason is reason
     assert "/etc" not in caught.value.message.replace("abs/etc", "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"FROM scratch\n\x00",
+        "FROM scratch\n".encode("utf-16"),
+        b"\x7fELF\xff\xfe",
+        b"# x\n" * 20_001,
+        b"#" + b"x" * 1024**2,
+    ],
+)
+def test_what_is_no_text_or_endless_is_no_dockerfile(export: Path, content: bytes) -> None:
+    (export / "sub" / "Dockerfile").write_bytes(content)
+    with pytest.raises(AttemptError) as caught:
+        locate(export, "sub", "sub/Dockerfile")
+    assert caught.value.reason is Reason.DOCKERFILE_INVALID
