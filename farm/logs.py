@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import struct
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ _RECORD = struct.Struct("<QIIQ")
 _EVERY = 256
 _STEP = re.compile(rb"#(\d{1,9}) ")
 _BLOCK = 64 * 1024
+_INSIDE = 1 << 31
+"""In a record's step: the offset lies within a line."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Mark:
     step: int
     """The step of the line that begins here; 0: none yet."""
     at_ms: int
+    inside: bool = False
+    """The place is within a line that is too long to be read again and again."""
 
 
 _START = Mark(0, 0, 0, 0)
@@ -90,7 +94,8 @@ class LogStore:
         with self._marks(part_id, attempt) as marks:
             last = marks[len(marks) - 1] if len(marks) else _START
         tail = self.read(part_id, attempt, last.offset, size - last.offset)
-        return last.line + tail.count(b"\n") + (not tail.endswith(b"\n") and bool(tail))
+        unfinished = not tail.endswith(b"\n") if tail else last.inside
+        return last.line + tail.count(b"\n") + unfinished
 
     def lines(
         self, part_id: int, attempt: int, first: int = 1, last: int | None = None
@@ -120,7 +125,9 @@ class LogStore:
 
     def _mark_before(self, part_id: int, attempt: int, line: int) -> Mark:
         with self._marks(part_id, attempt) as marks:
-            place = bisect_right(marks, line, key=lambda mark: mark.line)
+            place = bisect_left(marks, line, key=lambda mark: mark.line)
+            if place < len(marks) and marks[place].line == line and not marks[place].inside:
+                return marks[place]
             return marks[place - 1] if place else _START
 
     @contextmanager
@@ -158,7 +165,8 @@ class _Marks:
         if self._fd is None or not 0 <= number < self._count:
             raise IndexError(number)
         record = os.pread(self._fd, _RECORD.size, number * _RECORD.size)
-        return Mark(*_RECORD.unpack(record))
+        offset, line, step, at_ms = _RECORD.unpack(record)
+        return Mark(offset, line, step & ~_INSIDE, at_ms, inside=bool(step & _INSIDE))
 
 
 def _read_from(fd: int, offset: int) -> bytes:
@@ -173,12 +181,14 @@ def _records(last: Mark, data: bytes, at_ms: int) -> Iterator[bytes]:
     """Records for the whole lines in `data`, which begins where the last mark is."""
     line, step, since, place = last.line, last.step, 0, 0
     while (end := data.find(b"\n", place)) >= 0:
-        match = _STEP.match(data, place, end)
+        match = None if last.inside and not place else _STEP.match(data, place, end)
         here = int(match[1]) if match else step
         if here != step or since >= _EVERY:
             yield _RECORD.pack(last.offset + place, line, here, at_ms)
             since = 0
         step, place = here, end + 1
         line, since = line + 1, since + 1
-    if place:
+    if len(data) - place >= _BLOCK:
+        yield _RECORD.pack(last.offset + len(data), line, step | _INSIDE, at_ms)
+    elif place:
         yield _RECORD.pack(last.offset + place, line, step, at_ms)

@@ -213,3 +213,19 @@ def test_a_lost_index_is_made_again_by_the_next_append(logs: LogStore, tmp_path:
     append(logs, b"#2 two\n")
     assert logs.line_count(1, 1) == 601
     assert len(marks_of(logs)) >= 3
+
+
+def test_a_line_without_end_is_not_read_again_for_every_piece_of_it(logs: LogStore) -> None:
+    append(logs, b"#1 before\n#2 ")
+    for _ in range(20):
+        append(logs, b"x" * 64 * 1024)
+    assert logs.line_count(1, 1) == 2
+    append(logs, b"\n#3 after\n#3 last")
+    inside = [mark for mark in marks_of(logs) if mark.inside]
+    assert len(inside) >= 19
+    assert all(after.offset - before.offset <= 128 * 1024 for before, after in pairwise(inside))
+    assert logs.line_count(1, 1) == 4
+    assert list(logs.lines(1, 1, 1, 1)) == [b"#1 before\n"]
+    assert [line[:4] for line in logs.lines(1, 1, 2, 2)] == [b"#2 x"]
+    assert list(logs.lines(1, 1, 3)) == [b"#3 after\n", b"#3 last"]
+    assert marks_of(logs)[-1].step == 3
