@@ -16,6 +16,7 @@ from farm import guard
 from farm.errors import AttemptError, Invalid
 from farm.reasons import Reason
 from farm.references import DOCKER_HUB
+from workers import bounded
 
 LOOPBACK = re.compile(r"^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$")
 _FIELD = re.compile(r'(\w+)="([^"]*)"')
@@ -59,7 +60,7 @@ class Challenges:
             )
         params = {"scope": scope, "service": fields.get("service", "")}
         try:
-            token = self._client.get(realm, params=params, auth=login)
+            token = bounded.request(self._client, "GET", realm, params=params, auth=login)
         except (httpx.InvalidURL, UnicodeError):
             return None
         if token.is_success:

@@ -22,6 +22,7 @@ from farm.errors import AttemptError, Invalid
 from farm.protocol import DIGEST_PATTERN, RegistryCredential
 from farm.reasons import Reason
 from farm.references import DOCKER_HUB, ImageReference, parse_image_reference
+from workers import bounded
 from workers.challenge import LOOPBACK, Challenges
 
 DOCKER_HUB_API = "registry-1.docker.io"
@@ -165,7 +166,7 @@ class Registries:
     ) -> httpx.Response:
         known = self._authorization.get(scope)
         sent = {**headers, "Authorization": known} if known else headers
-        answer = self._client.request(method, url, headers=sent, content=content)
+        answer = bounded.request(self._client, method, url, headers=sent, content=content)
         if answer.status_code != httpx.codes.UNAUTHORIZED:
             return answer
         authorization = self._challenges.answer(answer, *scope)
@@ -173,8 +174,12 @@ class Registries:
             return answer if authorization is None else authorization
         with self._lock:
             self._authorization[scope] = authorization
-        return self._client.request(
-            method, url, headers={**headers, "Authorization": authorization}, content=content
+        return bounded.request(
+            self._client,
+            method,
+            url,
+            headers={**headers, "Authorization": authorization},
+            content=content,
         )
 
     def _check_address(self, registry: str) -> None:

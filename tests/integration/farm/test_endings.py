@@ -108,6 +108,14 @@ def test_a_handed_back_part_burns_no_attempt_and_may_start_at_once(world: World)
     assert [a.outcome for a in world.attempts(build_id)] == [Outcome.HANDED_BACK] * 5
 
 
+def test_whatever_reason_a_hand_back_has_it_burns_no_attempt(world: World) -> None:
+    build_id = world.build()
+    part = world.start(world.worker(), build_id).part
+    assert world.finish(part, Outcome.HANDED_BACK, Reason.WORKER_FAULT) is S.QUEUED
+    again = world.part(build_id)
+    assert (again.attempt, again.burnt, again.not_before) == (2, 0, None)
+
+
 def test_a_hand_back_repeated_is_accepted_once(world: World) -> None:
     build_id = world.build()
     part = world.start(world.worker(), build_id).part

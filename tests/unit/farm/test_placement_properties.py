@@ -153,8 +153,17 @@ def test_unschedulable_is_said_exactly_of_what_no_worker_could_ever_take(
         assert never is (why is not None and why.reason is WaitReason.UNSCHEDULABLE)
 
 
+fit_workers = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(
+    lambda slots: [worker(n, slots=count) for n, count in enumerate(slots, 1)]
+)
+fit_parts = st.lists(
+    st.builds(fields, project_id=st.integers(1, 2), owner=OWNERS, group_key=GROUPS, cache_key=KEYS),
+    max_size=10,
+).map(lambda rows: [part(n, **row) for n, row in enumerate(rows, 1)])
+
+
 @every_plan
-@given(parts, workers, busy, warmth, caps)
+@given(fit_parts, fit_workers, busy, warmth, caps)
 def test_one_of_a_group_at_a_time_and_no_project_past_its_cap(
     p: list[WaitingPart], w: list[WorkerState], b: list[Held], warm: Warm, cap: int
 ) -> None:

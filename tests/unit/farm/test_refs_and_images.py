@@ -118,6 +118,7 @@ def test_both_of_gits_hashes_are_commits(sha: str) -> None:
         ("C1", "--help"),
         ("C1", "a\x00b"),
         ("C1", "C:\\x"),
+        ("C1", "a\\b"),
         ("C1", "a/-x"),
         ("C1", "~/x"),
         ("C1", ".git/config"),
