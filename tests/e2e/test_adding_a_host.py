@@ -48,6 +48,12 @@ exec chroot . env -i "$@"
 """
 
 
+def propagation() -> str:
+    """Of the new host's mounts: its own, but in a chroot, whose root is no mount point, as it is."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return "private" if "/" in mounts else "unchanged"
+
+
 @dataclass
 class NewHost:
     """A machine as somebody has just got it, with a Docker Engine."""
@@ -78,7 +84,7 @@ class NewHost:
         environment = [f"{k}={v}" for k, v in os.environ.items() if k.upper().startswith(WAY_OUT)]
         return [
             *self.host.within,
-            *(program("unshare"), "--mount", "--uts", "--propagation", "private"),
+            *(program("unshare"), "--mount", "--uts", "--propagation", propagation()),
             *("sh", "-c", ENTER, "sh", str(self.root), NAME),
             self.host.engine.host.removeprefix("unix://"),
             *(*environment, f"PATH={path}", "HOME=/root", "sh", "/root/line.sh"),

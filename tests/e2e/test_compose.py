@@ -49,6 +49,15 @@ class Farm:
         """The registry's name, for the engine, the worker and us."""
         return f"localhost:{self.registry_port}"
 
+    def bring_up(self) -> None:
+        """Start it; a failure tells what every container last said."""
+        try:
+            self.compose("up", "--detach", "--build")
+        except pytest.fail.Exception:
+            print(self.compose("ps", "--all"))  # noqa: T201  pytest shows it with the failure
+            print(self.compose("logs", "--no-color", "--tail", "20"))  # noqa: T201
+            raise
+
     def run(self, *command: str) -> str:
         """A command in the checkout; what it printed, or a failure that tells all."""
         own = {"WEB_PORT": str(self.web_port), "REGISTRY_PORT": str(self.registry_port)}
@@ -130,7 +139,7 @@ def farm(own_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     stand = Farm(own_engine, folder, web_port=free_port(), registry_port=free_port())
     stand.run("./deploy/init-secrets")
     try:
-        stand.compose("up", "--detach", "--build")
+        stand.bring_up()
         yield stand
     finally:
         stand.compose("down", "--volumes", "--timeout", "5")
