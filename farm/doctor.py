@@ -14,6 +14,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib import request
 
+from farm.cli import context
 from farm.errors import SettingsError
 from farm.findings import Finding
 
@@ -29,15 +30,25 @@ def control_plane() -> Iterator[Finding]:
     from farm import settings as farm_settings
 
     try:
-        settings = farm_settings.load().settings
+        loaded = farm_settings.load()
+        settings = loaded.settings
     except SettingsError as exc:
         detail = "; ".join(str(exc).splitlines())
         yield Finding("settings", ok=False, detail=detail, cure="Mend the variables named here.")
         return
     yield Finding("settings", ok=True, detail="every FARM_ variable is understood")
+    saved = context.load()
+    if saved.current and all(source == "default" for source in loaded.sources.values()):
+        yield Finding(
+            "control plane",
+            ok=True,
+            detail="none is configured in this shell: only the server was looked at",
+        )
+        yield server(saved.contexts[saved.current].server)
+        return
     yield database(settings)
     yield redis(settings)
-    yield server(settings)
+    yield server(settings.server or settings.url)
     yield from data_dir(settings)
 
 
@@ -83,9 +94,9 @@ def redis(settings: Settings) -> Finding:
     return Finding("redis", ok=True, detail=f"answers, version {version}")
 
 
-def server(settings: Settings) -> Finding:
+def server(url: str) -> Finding:
     """Whether the farm's web process is ready, asked as people ask it."""
-    url = (settings.server or settings.url).rstrip("/")
+    url = url.rstrip("/")
     opener = request.OpenerDirector()  # answers every status alike, follows no redirect
     for handler in (request.ProxyHandler, request.HTTPHandler, request.HTTPSHandler):
         opener.add_handler(handler())

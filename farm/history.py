@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from farm.errors import Invalid, NotFound
 from farm.model import Attempt, Build, Part, Project, Step, Tag
+from farm.reasons import Reason
 from farm.states import BuildStatus
 from farm.views import (
     AttemptView,
@@ -207,12 +208,13 @@ def _view(
     attempts: dict[int, list[Attempt]],
     base_url: str,
 ) -> BuildView:
+    reason, message = _why(build, parts, attempts)
     return BuildView(
         id=str(build.id),
         status=build.status,
-        reason=build.reason,
-        message=build.message,
-        cure=build.reason.cure if build.reason else None,
+        reason=reason,
+        message=message,
+        cure=reason.cure if reason else None,
         project=project,
         repository=build.spec["repository"],
         pull_request=build.pull_request,
@@ -232,6 +234,18 @@ def _view(
         duration_s=_between(build.started_at, build.finished_at),
         url=f"{base_url.rstrip('/')}/builds/{build.id}",
     )
+
+
+def _why(
+    build: Build, parts: Sequence[Part], attempts: dict[int, list[Attempt]]
+) -> tuple[Reason | None, str | None]:
+    """Why it ended; of a build that waits for another attempt, how the last one ended."""
+    if build.status is BuildStatus.QUEUED:
+        for part in parts:
+            tried = attempts.get(part.id)
+            if tried and part.status is BuildStatus.QUEUED:
+                return tried[-1].reason, tried[-1].message
+    return build.reason, build.message
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

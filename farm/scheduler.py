@@ -83,6 +83,7 @@ class Scheduler:
             [SCHEDULER_CHANNEL],
             lambda _channel, _text: self._wake.set(),
         )
+        self._can_send = listener.connected.is_set
         try:
             while not self._stop.is_set():
                 self._wake.clear()

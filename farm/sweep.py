@@ -23,7 +23,8 @@ from farm.states import BuildStatus, Outcome
 WEB = "web"
 SCHEDULER = "scheduler"
 WEB_GAP = timedelta(seconds=5)
-"""Longer silence of every web process counts as an outage."""
+"""Longer silence of every web process counts as an outage, and so do three quarters of a lease:
+with a short one, leases would otherwise end before the outage is seen."""
 SCHEDULER_LEASE = timedelta(seconds=10)
 
 
@@ -39,10 +40,10 @@ class Swept:
     """Builds that waited past their time."""
 
 
-def record_web_up(session: Session, holder: str, *, now: datetime) -> None:
+def record_web_up(session: Session, holder: str, *, now: datetime, lease: timedelta) -> None:
     """A web process says that it is up; after a gap the farm counts from now."""
     row = _presence(session, WEB, holder, now=now)
-    if now - row.seen_at > WEB_GAP:
+    if now - row.seen_at > _web_gap(lease):
         row.up_since = now
     row.holder, row.seen_at = holder, now
 
@@ -88,7 +89,13 @@ def sweep(session: Session, *, now: datetime, limits: FarmLimits, claim_within: 
 def leases_may_end(session: Session, *, now: datetime, lease: timedelta) -> bool:
     """Whether workers have had the chance to report for a whole lease."""
     web = session.get(Presence, WEB)
-    return web is not None and now - web.seen_at <= WEB_GAP and now - web.up_since >= lease
+    if web is None or now - web.seen_at > _web_gap(lease):
+        return False
+    return now - web.up_since >= lease
+
+
+def _web_gap(lease: timedelta) -> timedelta:
+    return min(WEB_GAP, lease * 3 / 4)
 
 
 def _end_leases(session: Session, *, now: datetime, limits: FarmLimits) -> list[int]:

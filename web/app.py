@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from datetime import timedelta
 
 import structlog
 from flask import Flask
@@ -58,8 +59,9 @@ def make_services(settings: Settings) -> Services:
 class Presence:
     """Says once a second that this web process is up: leases are counted against it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
+        self._lease = timedelta(seconds=lease_s)
         self._holder = secrets.token_hex(8)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -74,7 +76,8 @@ class Presence:
         while not self._stop.is_set():
             try:
                 with self._database.write() as session:
-                    sweep.record_web_up(session, self._holder, now=db.now(session))
+                    now = db.now(session)
+                    sweep.record_web_up(session, self._holder, now=now, lease=self._lease)
             except (Unavailable, SQLAlchemyError) as exc:  # whatever it is, say so again soon
                 log.warning("presence_not_recorded", error=type(exc).__name__)
             self._stop.wait(_UP_EVERY_S)

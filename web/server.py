@@ -60,5 +60,6 @@ class Server(BaseApplication):
 
         schema.ensure(self._settings.database)
         app = create_app(self._settings)
-        Presence(app.extensions[EXTENSION].database)
+        services = app.extensions[EXTENSION]
+        Presence(services.database, lease_s=services.settings.lease_s)
         return app

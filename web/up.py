@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
+import httpx
 from redis.exceptions import RedisError
 
 from farm import access, db, schema
@@ -188,7 +189,7 @@ def _prepare(settings: Settings, environment: Mapping[str, str], *, with_worker:
             now = db.now(session)
             if not access.has_admin(session, now=now):
                 token = access.create_token(session, name="first admin", scopes=["admin"], now=now)
-                save_context(CONTEXT, environment[variable_of("url")], token)
+                _remember(environment[variable_of("url")], token)
                 click.echo(f"The first admin token, shown once: {token}")
             else:
                 _update_context(environment[variable_of("url")])
@@ -200,13 +201,34 @@ def _prepare(settings: Settings, environment: Mapping[str, str], *, with_worker:
         database.dispose()
 
 
+def _remember(url: str, token: str) -> None:
+    """Let the command line find this farm; another one that runs keeps its place there."""
+    from farm.cli.context import load
+
+    other = load().contexts.get(CONTEXT)
+    if other is None or other.server == url or not _answers(other.server):
+        save_context(CONTEXT, url, token)
+        return
+    name = f"{CONTEXT}-{url.rpartition(':')[2]}"
+    save_context(name, url, token, make_current=False)
+    click.echo(f"Another farm runs at {other.server}: reach this one with --context {name}")
+
+
 def _update_context(url: str) -> None:
     """The farm may have got another port than last time."""
     from farm.cli.context import load
 
     known = load().contexts.get(CONTEXT)
-    if known is not None and known.server != url:
+    if known is not None and known.server != url and not _answers(known.server):
         save_context(CONTEXT, url, known.token)
+
+
+def _answers(server: str) -> bool:
+    """Whether a farm is there."""
+    try:
+        return httpx.get(f"{server}/healthz", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def _supervise(processes: list[_Process], url: str) -> int:

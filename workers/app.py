@@ -66,7 +66,14 @@ def run(settings: Settings) -> int:
 
     shutdown = Shutdown(settings.drain_s)
     caretaker = Caretaker(
-        check_ins, janitor, spool, git, control, first=first, restart=_stop_this_process
+        check_ins,
+        janitor,
+        spool,
+        git,
+        control,
+        engine=engine,
+        first=first,
+        restart=_stop_this_process,
     )
     shutdown.on_begin = caretaker.stopping
     process = PoolProcess(

@@ -90,6 +90,7 @@ class Caretaker:
         git: Git,
         control: Control,
         *,
+        engine: Engine,
         first: CheckedIn,
         restart: Callable[[], None],
     ) -> None:
@@ -98,6 +99,7 @@ class Caretaker:
         self._spool = spool
         self._git = git
         self._control = control
+        self._engine = engine
         self._first = first
         self._restart = restart
         self._hurry = threading.Event()
@@ -136,6 +138,7 @@ class Caretaker:
         while True:
             try:
                 self._janitor.sweep()
+                self._engine.end_orphans()
                 self._spool.send(self._control)
             except OSError as exc:  # a full disk, for instance: it may be better next time
                 log.warning("chores_failed", error=str(exc))

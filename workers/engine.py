@@ -18,6 +18,7 @@ from requests.exceptions import RequestException
 
 from farm.errors import AttemptError
 from workers.buildx import plugin_path
+from workers.orphans import end_orphans
 from workers.process import tool
 
 log = structlog.get_logger()
@@ -83,18 +84,25 @@ class Engine:
             "store": str(info.get("Driver", "")),
             **self._tool_versions(),
         }
+        self._data_root = Path(str(info.get("DockerRootDir", "/var/lib/docker")))
         return Facts(
             ok=True,
             platforms=_platforms(str(info.get("Architecture", ""))),
             containerd_store=snapshotter,
-            data_root=Path(str(info.get("DockerRootDir", "/var/lib/docker"))),
+            data_root=self._data_root,
             versions={name: version for name, version in versions.items() if version},
         )
+
+    def end_orphans(self) -> None:
+        """End RUN processes that outlived an engine on this host; does not ask the engine."""
+        address = self._environment.get("DOCKER_HOST") or "unix://"
+        if self._data_root is not None and address.startswith("unix://"):
+            end_orphans(self._data_root)
 
     def disk_is_full(self) -> bool:
         """Whether the disk of the engine's data is nearly full; False where it cannot be seen."""
         if self._data_root is None:
-            self._data_root = self.facts().data_root
+            self.facts()
         try:
             return self._data_root is not None and is_nearly_full(os.statvfs(self._data_root))
         except OSError:  # an engine on another host

@@ -132,6 +132,11 @@ class Process:
         """The process's number."""
         return self._popen.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._popen.poll()
+
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
         return self._popen.poll() is None

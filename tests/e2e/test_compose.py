@@ -56,6 +56,9 @@ class Farm:
         except pytest.fail.Exception:
             print(self.compose("ps", "--all"))  # noqa: T201  pytest shows it with the failure
             print(self.compose("logs", "--no-color", "--tail", "20"))  # noqa: T201
+            for container in self.engine.docker("ps", "--quiet").split():
+                said = "{{.Name}} {{json .State.Health}}"
+                print(self.engine.docker("inspect", "--format", said, container))  # noqa: T201
             raise
 
     def run(self, *command: str) -> str:

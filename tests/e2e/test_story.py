@@ -138,7 +138,7 @@ def test_a_build_passes_the_files_that_readme_names_in_their_order(
     schema.upgrade(settings.database)
     app = create_app(settings)
     services: Any = app.extensions[EXTENSION]
-    presence = Presence(services.database)
+    presence = Presence(services.database, lease_s=services.settings.lease_s)
     host, _, port = settings.listen.partition(":")
     server = make_server(host, int(port), app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -58,12 +58,16 @@ class PostgresCluster:
         )
         self._process.wait_ready(self.answers)
 
-    def stop(self) -> None:
-        """Ends it at once, connections or not, and removes all it had."""
+    def halt(self) -> None:
+        """Ends it at once, connections or not; `start` brings it back with what it had."""
         if self._process is not None:
             # "fast": open connections are cut instead of waited for.
             self._process.stop(with_signal=signal.SIGINT)
             self._process = None
+
+    def stop(self) -> None:
+        """Ends it at once and removes all it had."""
+        self.halt()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.with_suffix(".log").unlink(missing_ok=True)
 

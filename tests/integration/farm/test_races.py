@@ -100,7 +100,7 @@ def test_a_lost_worker_and_its_finish_at_once_are_one_before_the_other(
     part = world.start(world.worker(), build_id).part
     world.publish(part)
     with world.database.write() as session:
-        sweep.record_web_up(session, "web", now=world.now)
+        sweep.record_web_up(session, "web", now=world.now, lease=world.limits.lease)
     world.later(61)
     with world.database.write() as session:
         session.get_one(Presence, sweep.WEB).seen_at = world.now
@@ -178,10 +178,14 @@ def test_of_two_schedulers_that_start_at_once_one_leads(world: World) -> None:
 def test_web_processes_that_start_at_once_are_all_recorded(world: World) -> None:
     def up() -> bool:
         with world.database.write() as session:
-            sweep.record_web_up(session, "second", now=world.now)
+            sweep.record_web_up(session, "second", now=world.now, lease=world.limits.lease)
         return True
 
-    assert after(world, lambda s: sweep.record_web_up(s, "first", now=world.now), up)
+    assert after(
+        world,
+        lambda s: sweep.record_web_up(s, "first", now=world.now, lease=world.limits.lease),
+        up,
+    )
     with world.database.read() as session:
         assert session.get_one(Presence, sweep.WEB).holder == "second"
 

@@ -254,6 +254,30 @@ def test_the_loop_runs_until_it_is_stopped_and_resigns(
     assert scheduler().tick()  # at once: the lease was given back
 
 
+def test_while_redis_is_away_nothing_is_placed_and_builds_say_so(
+    world: World, tmp_path: Path
+) -> None:
+    world.now = real_now(world)
+    world.worker()
+    build_id = world.build()
+    server, sent = RedisServer(tmp_path), threading.Event()
+    settings = farm_settings(tmp_path, world.settings.database_url, redis_url=server.url)
+    dispatcher = RecordingDispatcher(lambda _message: sent.set())
+    with Wakeups(server.url) as wakeups:
+        active = Scheduler(settings, world.database, dispatcher, wakeups)
+        thread = threading.Thread(target=active.run)
+        thread.start()
+        try:
+            wait_until(lambda: world.part(build_id).waiting_reason is WaitReason.NO_BROKER)
+            assert dispatcher.sent == []
+            server.start()
+            assert sent.wait(20)
+        finally:
+            active.stop()
+            thread.join(20)
+            server.stop()
+
+
 def test_a_wake_up_is_heard(fresh_redis: RedisServer) -> None:
     heard = threading.Event()
     listener = Listener(fresh_redis.url, [SCHEDULER_CHANNEL], lambda _c, _t: heard.set())

@@ -152,7 +152,7 @@ def test_no_lease_ends_before_the_web_has_been_up_again_for_a_lease(world: World
 
 def record_up(world: World) -> None:
     with world.database.write() as session:
-        sweep.record_web_up(session, "web", now=world.now)
+        sweep.record_web_up(session, "web", now=world.now, lease=world.limits.lease)
 
 
 def test_a_worker_that_comes_back_after_an_outage_keeps_its_build(world: World) -> None:
@@ -176,6 +176,22 @@ def test_a_short_silence_of_the_web_is_no_outage(world: World) -> None:
     record_up(world)
     with world.database.read() as session:
         assert session.get_one(Presence, sweep.WEB).up_since == since
+
+
+def test_no_lease_however_short_ends_while_the_web_is_down(world: World) -> None:
+    world.limits = replace(world.limits, lease=timedelta(seconds=3))
+    build_id = world.build()
+    record_up(world)
+    world.later(60)
+    record_up(world)
+    world.start(world.worker(), build_id)
+    for _ in range(10):
+        world.later(1)
+        assert sweep_now(world).lost == []
+    record_up(world)
+    world.later(1)
+    record_up(world)
+    assert sweep_now(world).lost == []
 
 
 def test_before_any_web_process_was_up_no_lease_ends(world: World) -> None:

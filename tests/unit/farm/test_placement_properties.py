@@ -74,6 +74,24 @@ busy = st.lists(
 warmth = st.dictionaries(
     KEYS, st.dictionaries(st.integers(1, 6), st.builds(Warmth, SECONDS, SECONDS), max_size=3)
 )
+fit_workers = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(
+    lambda slots: [worker(n, slots=count) for n, count in enumerate(slots, 1)]
+)
+fit_parts = st.lists(
+    st.builds(fields, project_id=st.integers(1, 2), owner=OWNERS, group_key=GROUPS, cache_key=KEYS),
+    max_size=10,
+).map(lambda rows: [part(n, **row) for n, row in enumerate(rows, 1)])
+flawed_workers = st.lists(
+    st.builds(
+        fields,
+        slots=st.integers(1, 3),
+        online=st.booleans(),
+        draining=st.booleans(),
+        disk_ok=st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+).map(lambda rows: [worker(n, **row) for n, row in enumerate(rows, 1)])
 caps = st.sampled_from([0, 0, 1, 2])
 Warm = dict[str, dict[int, Warmth]]
 
@@ -106,7 +124,7 @@ def test_every_part_is_assigned_or_told_why_and_never_both(
 
 
 @every_plan
-@given(parts, workers, busy, warmth, caps)
+@given(fit_parts, fit_workers, busy, warmth, caps)
 def test_no_worker_gets_more_than_its_slots(
     p: list[WaitingPart], w: list[WorkerState], b: list[Held], warm: Warm, cap: int
 ) -> None:
@@ -118,7 +136,7 @@ def test_no_worker_gets_more_than_its_slots(
 
 
 @every_plan
-@given(parts, workers, busy, warmth, caps)
+@given(parts | fit_parts, workers | flawed_workers, busy, warmth, caps)
 def test_nothing_goes_to_a_worker_that_is_not_fit_for_it(
     p: list[WaitingPart], w: list[WorkerState], b: list[Held], warm: Warm, cap: int
 ) -> None:
@@ -151,15 +169,6 @@ def test_unschedulable_is_said_exactly_of_what_no_worker_could_ever_take(
         never = bool(w) and not any(fit(each, able) for able in at_their_best)
         why = answer.waiting.get(each.part_id)
         assert never is (why is not None and why.reason is WaitReason.UNSCHEDULABLE)
-
-
-fit_workers = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(
-    lambda slots: [worker(n, slots=count) for n, count in enumerate(slots, 1)]
-)
-fit_parts = st.lists(
-    st.builds(fields, project_id=st.integers(1, 2), owner=OWNERS, group_key=GROUPS, cache_key=KEYS),
-    max_size=10,
-).map(lambda rows: [part(n, **row) for n, row in enumerate(rows, 1)])
 
 
 @every_plan
