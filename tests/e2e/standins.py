@@ -94,9 +94,9 @@ CMD ["/etc/docker/registry/config.yml"]
 
 @dataclass(frozen=True)
 class Mirror:
-    """Where this machine gets Debian from; Debian's own address if it is no Debian."""
+    """Where this machine gets Debian from."""
 
-    archive: str = "http://localhost/debian"
+    archive: str
     security: str | None = None
 
     @property
@@ -176,11 +176,13 @@ def _as_root(*command: str) -> None:
 
 
 def system_mirror() -> Mirror:
-    """From apt's own list of what it is configured to fetch."""
-    if shutil.which("apt-get") is None:
-        return Mirror()
+    """From apt's own list of what it is configured to fetch; ServiceError without one."""
     listed = _output(
-        "apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"
+        program("apt-get"),
+        "indextargets",
+        "--format",
+        "$(RELEASE) $(REPO_URI)",
+        "Created-By: Packages",
     )
     found: dict[str, str] = {}
     for line in listed.splitlines():
@@ -190,7 +192,7 @@ def system_mirror() -> Mirror:
     for suite in (SUITE, "bookworm"):
         if suite in found:
             return Mirror(found[suite], found.get(f"{suite}-security"))
-    return Mirror()
+    raise ServiceError("apt knows no mirror of Debian: the stand-ins are made from its packages")
 
 
 def _write_context(context: Path, mirror: Mirror) -> None:
