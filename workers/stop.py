@@ -51,11 +51,6 @@ class Stop:
         """Why it stops; None while it goes on."""
         return self._cause
 
-    def set_timeout(self, seconds: float) -> None:
-        """What is left of the build's time, from now."""
-        self._timeout_s = seconds
-        self._deadline = time.monotonic() + seconds
-
     def commit(self) -> None:
         """The build is published: only a stale attempt stops it, also if another cause came before."""
         with self._lock:
